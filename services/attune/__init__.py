@@ -1,0 +1,1 @@
+"""Attune: online reinforcement learning from human feedback, as services."""

@@ -1,0 +1,180 @@
+"""Every error Attune raises on purpose, and the one table that says how each crosses the wire.
+
+A class here has a gRPC status and a reason (UPPER_SNAKE, sent as google.rpc.ErrorInfo). The server reads the table
+forward (attune.platform.rpc.interceptors), the client backward (attune.client.errors). Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+ERROR_DOMAIN = "attune"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field of a request that does not hold: its path in the message, and what to send instead."""
+
+    field: str
+    description: str
+
+
+class AttuneError(Exception):
+    """Base of every deliberate error. `status` is the name of a gRPC status code, `reason` its ErrorInfo reason."""
+
+    status: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[FieldViolation] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+
+
+class InvalidInput(AttuneError):
+    """The request or file is malformed; `violations` name the fields. Sending it again unchanged cannot succeed."""
+
+    status, reason = "INVALID_ARGUMENT", "INVALID_INPUT"
+
+    @classmethod
+    def field(cls, field: str, description: str) -> InvalidInput:
+        """The error of one bad field."""
+        return cls(f"{field}: {description}", violations=[FieldViolation(field, description)])
+
+
+class DeadlineRequired(AttuneError):
+    """The call came without a deadline."""
+
+    status, reason = "INVALID_ARGUMENT", "DEADLINE_REQUIRED"
+
+
+class PromptTooLong(AttuneError):
+    """Prompt and requested tokens do not fit the model's context."""
+
+    status, reason = "INVALID_ARGUMENT", "PROMPT_TOO_LONG"
+
+
+class RevisionUnknown(AttuneError):
+    """No such revision or alias in the registry."""
+
+    status, reason = "NOT_FOUND", "REVISION_UNKNOWN"
+
+
+class RevisionNotLoaded(AttuneError):
+    """The revision exists but this server does not hold it; preload it, or pin one that GetStatus lists."""
+
+    status, reason = "FAILED_PRECONDITION", "REVISION_NOT_LOADED"
+
+
+class NoRevision(AttuneError):
+    """The server has no weights yet: nothing has been published under its name."""
+
+    status, reason = "UNAVAILABLE", "NO_REVISION"
+
+
+class CheckpointRefused(AttuneError):
+    """A model folder is truncated, of another shape, not finite, of another tokenizer, or not safetensors."""
+
+    status, reason = "FAILED_PRECONDITION", "CHECKPOINT_REFUSED"
+
+
+class GenerationIdReused(AttuneError):
+    """The caller chose a generation id that the app has already used."""
+
+    status, reason = "ALREADY_EXISTS", "GENERATION_ID_REUSED"
+
+
+class QueueFull(AttuneError):
+    """The server is at its limit; wait `retry_after_s` and try again."""
+
+    status, reason = "RESOURCE_EXHAUSTED", "QUEUE_FULL"
+
+
+class Paused(AttuneError):
+    """The part was paused by an operator."""
+
+    status, reason = "UNAVAILABLE", "PAUSED"
+
+
+class FeedbackConflict(AttuneError):
+    """The event id was used before with another body."""
+
+    status, reason = "ALREADY_EXISTS", "FEEDBACK_CONFLICT"
+
+
+class FeedbackUnknown(AttuneError):
+    """The join has no event of that id (yet)."""
+
+    status, reason = "NOT_FOUND", "FEEDBACK_UNKNOWN"
+
+
+class EventLogUnavailable(AttuneError):
+    """The event log cannot store right now (disk full, broker away); nothing was acknowledged."""
+
+    status, reason = "UNAVAILABLE", "EVENT_LOG_UNAVAILABLE"
+
+
+class OffsetConflict(AttuneError):
+    """Another consumer moved the stored offset: this one is a zombie and its work was not committed."""
+
+    status, reason = "ABORTED", "OFFSET_CONFLICT"
+
+
+class EpochSuperseded(AttuneError):
+    """A newer trainer holds a later epoch; the deposed one may not move aliases or control servers."""
+
+    status, reason = "FAILED_PRECONDITION", "EPOCH_SUPERSEDED"
+
+
+class AlreadyPublished(AttuneError):
+    """The revision number or alias file exists with other content."""
+
+    status, reason = "ALREADY_EXISTS", "ALREADY_PUBLISHED"
+
+
+class RegistryCorrupt(AttuneError):
+    """A manifest or alias file in the registry cannot be read or does not match its hashes."""
+
+    status, reason = "DATA_LOSS", "REGISTRY_CORRUPT"
+
+
+class TrainingStopped(AttuneError):
+    """Training stopped to protect the policy: a non-finite number or the KL ceiling; the last good revision stays."""
+
+    status, reason = "FAILED_PRECONDITION", "TRAINING_STOPPED"
+
+
+class ConfigurationInvalid(AttuneError):
+    """A setting is unknown or out of range."""
+
+    status, reason = "FAILED_PRECONDITION", "CONFIGURATION_INVALID"
+
+
+class ServerUnavailable(AttuneError):
+    """Client side: the server could not be reached."""
+
+    status, reason = "UNAVAILABLE", "SERVER_UNAVAILABLE"
+
+
+class DeadlineExceeded(AttuneError):
+    """Client side: the deadline passed before the answer came."""
+
+    status, reason = "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"
+
+
+def _subclasses(cls: type[AttuneError]) -> list[type[AttuneError]]:
+    return [cls, *(found for child in cls.__subclasses__() for found in _subclasses(child))]
+
+
+BY_REASON: dict[str, type[AttuneError]] = {error.reason: error for error in _subclasses(AttuneError)}
