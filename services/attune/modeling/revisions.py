@@ -1,0 +1,164 @@
+"""The revisions a server holds in memory: which are loaded, which is live, and what a request gets. Policy and reward
+both use it, each with its own kind of model.
+
+Weights come through `load`, which reads and verifies one revision and raises an AttuneError for anything bad. Aliases
+come from whoever follows the registry, by `follow`; only a move of `stable` makes weights live. Kept in memory are
+what the followed aliases name, the revision that was live before, and the last preloaded one; whatever else a request
+still runs on lives as long as that request holds it.
+
+Refused: a bad checkpoint, whole, while the old one serves on; a control call of a deposed trainer; a request for a
+revision that is not in memory (loading in the path of a request would make every caller wait for one).
+
+Loading blocks for seconds, so `follow` and `preload` belong on a thread; everything may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from attune.domain.errors import AttuneError, EpochSuperseded, NoRevision, RevisionNotLoaded, RevisionUnknown
+
+T = TypeVar("T")
+
+STABLE = "stable"
+ALIASES = (STABLE, "canary", "latest")
+
+
+@dataclass(frozen=True)
+class Held(Generic[T]):
+    """A revision in memory: its full name and what `load` made of it. Hold on to it and it cannot change."""
+
+    name: str
+    model: T
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What came of an alias's move: `error` is set if the revision was refused."""
+
+    outcome: Literal["swapped", "unchanged", "refused"]
+    revision: str
+    load_s: float = 0.0
+    error: AttuneError | None = None
+
+
+class LoadedRevisions(Generic[T]):
+    """The loaded revisions of one model, `model_name` being "policies/<name>" or "rewards/<name>".
+
+    `exists` tells whether the registry has a revision, so that an unknown one and one not loaded are different errors.
+    """
+
+    def __init__(self, model_name: str, load: Callable[[str], T], exists: Callable[[str], bool]) -> None:
+        self.model_name = model_name
+        self._load = load
+        self._exists = exists
+        self._loading = threading.Lock()
+        self._state = threading.Lock()
+        self._held: dict[str, Held[T]] = {}
+        self._aliases: dict[str, str] = {}
+        self._previous = ""
+        self._preloaded = ""
+        self._epoch = 0
+
+    @property
+    def live(self) -> str:
+        """Full name of what `stable` names here; empty while there is none."""
+        return self._aliases.get(STABLE, "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of all in memory, oldest load first."""
+        with self._state:
+            return tuple(self._held)
+
+    @property
+    def epoch(self) -> int:
+        """The newest trainer epoch seen; 0 if none."""
+        return self._epoch
+
+    def follow(self, alias: str, revision: str) -> Followed:
+        """An alias now names `revision`: loads it if need be and then moves at once. Never raises for a bad revision:
+        the alias stays where it was in this server, and the caller counts the refusal."""
+        if self._aliases.get(alias) == revision:
+            return Followed("unchanged", revision)
+        with self._loading:
+            try:
+                load_s = self._ensure(revision)
+            except AttuneError as error:
+                return Followed("refused", revision, error=error)
+            with self._state:
+                if alias == STABLE:
+                    self._previous = self.live
+                self._aliases[alias] = revision
+                self._drop_unnamed()
+        return Followed("swapped", revision, load_s)
+
+    def preload(self, revision: str, epoch: int = 0) -> float:
+        """Loads a revision beside the live one; seconds it took, 0.0 if it was there. `epoch` 0 is a person.
+
+        RevisionUnknown for another model's name; EpochSuperseded for an older epoch; what `load` raises."""
+        name = self._full_name(revision)
+        self.fence(epoch)
+        with self._loading:
+            load_s = self._ensure(name)
+            with self._state:
+                self._preloaded = name
+                self._drop_unnamed()
+        return load_s
+
+    def fence(self, epoch: int) -> None:
+        """Notes a trainer's epoch; EpochSuperseded if a newer one has been seen."""
+        with self._state:
+            if epoch and epoch < self._epoch:
+                raise EpochSuperseded(
+                    f"epoch {epoch} is deposed; epoch {self._epoch} holds the registry",
+                    metadata={"epoch": str(epoch), "newest_epoch": str(self._epoch)},
+                )
+            self._epoch = max(self._epoch, epoch)
+
+    def get(self, asked: str = "") -> Held[T]:
+        """What a request gets: `asked` is an alias, a number or a full name; empty is stable.
+
+        NoRevision while nothing is live, RevisionUnknown, RevisionNotLoaded.
+        """
+        with self._state:
+            name = self._aliases.get(asked or STABLE, "")
+            if held := self._held.get(name):
+                return held
+            if asked in ("", STABLE):
+                raise NoRevision(f"nothing of {self.model_name} is live here yet", metadata={"model": self.model_name})
+            name = self._full_name(asked)
+            if held := self._held.get(name):
+                return held
+            loaded = ", ".join(self._held)
+        if not self._exists(name):
+            raise RevisionUnknown(f"the registry has no {name}", metadata={"revision": name})
+        raise RevisionNotLoaded(
+            f"{name} is not in memory here; loaded: {loaded or 'none'}", metadata={"revision": name, "loaded": loaded}
+        )
+
+    def _full_name(self, asked: str) -> str:
+        prefix = f"{self.model_name}/revisions/"
+        number = asked.removeprefix(prefix)
+        if not (number.isascii() and number.isdigit()):
+            known = "no such alias is set" if asked in ALIASES else "not an alias, number or full name"
+            raise RevisionUnknown(f"{known} of {self.model_name}: {asked[:200]!r}", metadata={"revision": asked[:200]})
+        return f"{prefix}{int(number)}"
+
+    def _ensure(self, name: str) -> float:
+        """Seconds that loading took; 0.0 if held. The caller has the loading lock."""
+        if name in self._held:
+            return 0.0
+        start = time.monotonic()
+        model = self._load(name)
+        with self._state:
+            self._held[name] = Held(name, model)
+        return time.monotonic() - start
+
+    def _drop_unnamed(self) -> None:
+        kept = {*self._aliases.values(), self._previous, self._preloaded}
+        self._held = {name: held for name, held in self._held.items() if name in kept}
