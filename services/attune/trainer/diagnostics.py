@@ -9,6 +9,8 @@ Every function takes (B, T) tensors and a boolean mask over the WHOLE batch, det
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,7 @@ def ratio_figures(
 def engine_gap(old_logprobs: Tensor, engine_logprobs: Tensor, mask: Tensor, cap: float) -> dict[str, float]:
     """How far the engine's recorded log-probabilities lie from the learner's for the same weights and tokens.
 
-    `mean_exp_abs`: mean exp(|old - engine|), 1 when they agree. `max_abs`: the greatest |old - engine|. `sampled_kl`:
+    `mean_exp_abs`: mean exp(|old - engine|), 1 when they agree. `max_abs`: the greatest |old - engine|, at most 20. `sampled_kl`:
     KL(engine || learner) in nats a token, estimated on the engine's own samples. `capped_fraction`: the share of tokens
     whose importance weight exceeds `cap` and is cut.
     """
@@ -79,6 +81,6 @@ def _variance(x: Tensor, mask: Tensor) -> float:
     return _mean((x - masked_mean(x, mask)) ** 2, mask)
 
 
-def _extreme(x: Tensor, mask: Tensor, reduce, empty: float) -> float:
+def _extreme(x: Tensor, mask: Tensor, reduce: Callable[[Tensor], Tensor], empty: float) -> float:
     picked = x[mask]
     return reduce(picked).item() if len(picked) else empty
