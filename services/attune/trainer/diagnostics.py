@@ -50,9 +50,9 @@ def ratio_figures(
 def engine_gap(old_logprobs: Tensor, engine_logprobs: Tensor, mask: Tensor, cap: float) -> dict[str, float]:
     """How far the engine's recorded log-probabilities lie from the learner's for the same weights and tokens.
 
-    `mean_exp_abs`: mean exp(|old - engine|), 1 when they agree. `max_abs`: the greatest |old - engine|, at most 20. `sampled_kl`:
-    KL(engine || learner) in nats a token, estimated on the engine's own samples. `capped_fraction`: the share of tokens
-    whose importance weight exceeds `cap` and is cut.
+    `mean_exp_abs`: mean exp(|old - engine|), 1 when they agree. `max_abs`: the greatest |old - engine|, at most 20.
+    `sampled_kl`: KL(engine || learner) in nats a token, estimated on the engine's own samples. `capped_fraction`: the
+    share of tokens whose importance weight exceeds `cap` and is cut.
     """
     gap = log_ratio(old_logprobs, engine_logprobs, mask)
     return {
