@@ -1,0 +1,60 @@
+"""The prompts PPO may use: live user prompts from the join, and an optional file, split before any training.
+
+The split is by hash of the normal form, so that the same question never stands on both sides. The training side is
+drawn from for rollouts; the held-out side is what the gate compares revisions on. Bounded: the newest `capacity` count.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from attune.domain.prompts import Prompt, is_held_out
+
+
+class PromptPool:
+    """Distinct prompts by hash, in order of arrival."""
+
+    def __init__(self, held_out_share: float, capacity: int, fixed: Sequence[Prompt] = ()) -> None:
+        self._share = held_out_share
+        self._capacity = capacity
+        self._fixed = {p.hash: p for p in fixed}
+        self._live: OrderedDict[str, Prompt] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._fixed.keys() | self._live.keys())
+
+    def add(self, prompts: Iterable[Prompt]) -> None:
+        """Takes prompts in; those known already stay where they were."""
+        for prompt in prompts:
+            self._live.setdefault(prompt.hash, prompt)
+        while len(self._live) > self._capacity:
+            self._live.popitem(last=False)
+
+    def replace(self, prompts: Iterable[Prompt]) -> None:
+        """Takes the reservoir as it is now, so that erased prompts leave."""
+        self._live.clear()
+        self.add(prompts)
+
+    def training(self) -> list[Prompt]:
+        """Prompts for rollouts, in a stable order."""
+        return [p for h, p in self._all() if not is_held_out(h, self._share)]
+
+    def held_out(self, limit: int) -> list[Prompt]:
+        """Prompts for the gate: the `limit` smallest hashes, so that the set changes as little as it can."""
+        held_out = [(h, p) for h, p in self._all() if is_held_out(h, self._share)]
+        return [p for _, p in sorted(held_out, key=lambda item: item[0])[:limit]]
+
+    def draw(self, n: int, rng: random.Random) -> list[Prompt]:
+        """n training prompts, none twice while there are enough. ValueError when there are none."""
+        prompts = self.training()
+        if not prompts:
+            raise ValueError("there are no training prompts yet")
+        drawn: list[Prompt] = []
+        while len(drawn) < n:
+            drawn.extend(rng.sample(prompts, min(len(prompts), n - len(drawn))))
+        return drawn
+
+    def _all(self) -> list[tuple[str, Prompt]]:
+        return [*self._fixed.items(), *((h, p) for h, p in self._live.items() if h not in self._fixed)]
