@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import transformers
@@ -84,12 +84,14 @@ def load_policy(
     expected_tokenizer_hash: str | None = None,
 ) -> LoadedPolicy:
     """Load and check a policy; CheckpointRefused says what is wrong with which folder."""
-    tokenizer = read_tokenizer(_existing(folder_or_hub_id))
+    _existing(folder_or_hub_id)
+    tokenizer = read_tokenizer(folder_or_hub_id)
     check_control_tokens(tokenizer, folder_or_hub_id)
     check_tokenizer_is(tokenizer, expected_tokenizer_hash, folder_or_hub_id)
     model = load_weights(AutoModelForCausalLM, folder_or_hub_id, dtype)
     check_vocabulary_fits(model, tokenizer, folder_or_hub_id)
-    return LoadedPolicy(model.to(device), tokenizer, max_context(model.config))
+    nn.Module.to(model, device)
+    return LoadedPolicy(model, tokenizer, max_context(model.config))
 
 
 def load_for_training(folder_or_hub_id: str | Path, seed: int = 0) -> LoadedPolicy:
@@ -97,9 +99,10 @@ def load_for_training(folder_or_hub_id: str | Path, seed: int = 0) -> LoadedPoli
 
     New rows of the embedding are drawn under `seed`, so that a resumed run starts from the same weights.
     """
-    tokenizer = read_tokenizer(_existing(folder_or_hub_id))
+    _existing(folder_or_hub_id)
+    tokenizer = read_tokenizer(folder_or_hub_id)
     model = load_weights(AutoModelForCausalLM, folder_or_hub_id, torch.float32)
-    if add_missing_control_tokens(tokenizer) and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if add_missing_control_tokens(tokenizer) and len(tokenizer) > embedding_rows(model):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -165,9 +168,14 @@ def check_tokenizer_is(tokenizer: PreTrainedTokenizerBase, expected_hash: str | 
         )
 
 
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many token ids the model knows; at least the tokenizer's, often padded beyond."""
+    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+
+
 def check_vocabulary_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Raise CheckpointRefused if the tokenizer has ids beyond the embedding."""
-    rows = model.get_input_embeddings().num_embeddings
+    rows = embedding_rows(model)
     if len(tokenizer) > rows:
         raise CheckpointRefused(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows")
 
