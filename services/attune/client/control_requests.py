@@ -189,17 +189,18 @@ def _load_s(response: Any) -> float:
 
 
 def _examples_page(response: feedback_pb2.ReadExamplesResponse) -> ExamplesPage:
-    names = feedback_pb2.RemovalReason
-    removals = [
-        Removal(r.id, r.sequence, names.Name(r.reason).removeprefix("REMOVAL_REASON_")) for r in response.removals
-    ]
     return ExamplesPage(
         examples=tuple(Example.from_proto(e) for e in response.examples),
-        removals=tuple(removals),
+        removals=tuple(_removal(r) for r in response.removals),
         last_sequence=response.last_sequence,
         end_sequence=response.end_sequence,
         last_removal=response.last_removal,
     )
+
+
+def _removal(proto: feedback_pb2.ExampleRemoval) -> Removal:
+    reason = feedback_pb2.RemovalReason.Name(proto.reason)
+    return Removal(proto.id, proto.sequence, reason.removeprefix("REMOVAL_REASON_"))
 
 
 def _prompts_page(response: feedback_pb2.ReadPromptsResponse) -> PromptsPage:
