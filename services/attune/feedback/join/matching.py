@@ -1,0 +1,259 @@
+"""Matches feedback with generations: pure logic, one entry after another, no I/O.
+
+A `Matcher` starts from what the database knows of a batch of entries (`Known`) and plays the entries in order; what
+must be written stands in its `Changes`. The meaning is that of one entry at a time, so a batch may be cut anywhere.
+
+Where an event ends up depends on the feedback log and on the set of generations alone, never on which of the two was
+read first. The rules, the first that holds:
+
+1. its person was erased: ERASED;
+2. its id stands in the log already: a duplicate (same body, counts once) or a conflict (BODY_DIFFERS);
+3. a later event carries the same opinion key: SUPERSEDED, and its example is removed;
+4. a generation it names belongs to an erased person: ERASED;
+5. a generation it names is unknown: PENDING, and EXPIRED once `pending_ttl_us` of log time have passed;
+6. a generation has no such completion, or the prompts differ: CONFLICT;
+7. otherwise JOINED, and it becomes an example: a function of the event, its generations and the log's clock only.
+
+A generation counts for an event when it was recorded at most `pending_ttl_us` after it and at most
+`generation_retention_us` before it, so that the hour at which old rows are swept changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from attune.domain.feedback import FeedbackEvent, FeedbackState
+from attune.feedback.join.rows import (
+    ConflictRow,
+    Entry,
+    ExampleRow,
+    FeedbackEntry,
+    FeedbackRow,
+    GenerationEntry,
+    GenerationRow,
+    Key,
+    Limits,
+    Place,
+    PromptRow,
+    Removal,
+    SetAside,
+    day_of,
+    disagreement,
+    erased_row,
+    example_row,
+    feedback_row,
+    generation_row,
+    is_in_reach,
+    named_generations,
+    prompt_row,
+    stored_event,
+    tombstone,
+)
+
+
+@dataclass
+class Known:
+    """What the database holds that a batch may touch.
+
+    `waiting` lists, for a generation that the batch brings, the events that may change with it.
+    """
+
+    generations: dict[Key, GenerationRow] = field(default_factory=dict)
+    feedback: dict[Key, FeedbackRow] = field(default_factory=dict)
+    newest: dict[bytes, Key] = field(default_factory=dict)
+    waiting: dict[Key, list[Key]] = field(default_factory=dict)
+    prompts: dict[bytes, int] = field(default_factory=dict)
+    erased: set[tuple[str, str]] = field(default_factory=set)
+    last_example: int = 0
+    last_prompt: int = 0
+
+
+@dataclass
+class Changes:
+    """What a batch writes. Feedback rows are keyed: the last state of each counts."""
+
+    generations: list[GenerationRow] = field(default_factory=list)
+    new_feedback: dict[Key, FeedbackRow] = field(default_factory=dict)
+    changed_feedback: dict[Key, FeedbackRow] = field(default_factory=dict)
+    mentions: list[tuple[Key, Key, int]] = field(default_factory=list)
+    conflicts: list[ConflictRow] = field(default_factory=list)
+    examples: dict[int, ExampleRow] = field(default_factory=dict)
+    removals: list[tuple[int, Removal]] = field(default_factory=list)
+    prompts: dict[bytes, PromptRow] = field(default_factory=dict)
+    set_aside: list[SetAside] = field(default_factory=list)
+    results: Counter[str] = field(default_factory=Counter)
+    delays_us: list[int] = field(default_factory=list)
+    revisions: dict[str, int] = field(default_factory=dict)
+
+
+class Matcher:
+    """Plays the entries of a batch. `known` is updated as it goes; `changes` collects what to write."""
+
+    def __init__(self, known: Known, limits: Limits, feedback_topic: str) -> None:
+        self.known = known
+        self.limits = limits
+        self.feedback_topic = feedback_topic
+        self.changes = Changes()
+
+    def play(self, entry: Entry) -> None:
+        if isinstance(entry, GenerationEntry):
+            self._generation(entry)
+        else:
+            self._feedback(entry)
+
+    # Generations
+
+    def _generation(self, entry: GenerationEntry) -> None:
+        generation = entry.generation
+        row = generation_row(generation, entry.place.log_us)
+        before = self.known.generations.get(row.key)
+        if before is not None:
+            self._repeated_generation(entry, row, before)
+            return
+        if (generation.app_id, generation.subject_id) in self.known.erased:
+            row = tombstone(row)
+        self.known.generations[row.key] = row
+        self.changes.generations.append(row)
+        self.changes.results["generation_erased" if row.is_erased else "generation"] += 1
+        if not row.is_erased:
+            self._note_prompt(row, entry)
+            self.changes.revisions.setdefault(generation.revision, row.record_us)
+        for waiting in self.known.waiting.get(row.key, ()):
+            self._look_again(self.known.feedback[waiting], row)
+
+    def _repeated_generation(self, entry: GenerationEntry, row: GenerationRow, before: GenerationRow) -> None:
+        if before.is_erased or (row.content, row.subject_id) == (before.content, before.subject_id):
+            self.changes.results["generation_duplicate"] += 1
+            return
+        value = entry.generation.to_proto().SerializeToString()
+        detail = f"generation {entry.generation.id} stands in the log already with other content"
+        self._set_aside(entry.topic, entry.place, "GENERATION_ID_REUSED", detail, value)
+
+    def _note_prompt(self, row: GenerationRow, entry: GenerationEntry) -> None:
+        """Keeps the most recent distinct prompts: a window over their order of arrival."""
+        known, oldest_kept = self.known, self.known.last_prompt - self.limits.prompt_capacity + 1
+        if known.prompts.get(row.prompt_hash, 0) >= max(oldest_kept, 1):
+            return
+        known.last_prompt += 1
+        known.prompts[row.prompt_hash] = known.last_prompt
+        self.changes.prompts[row.prompt_hash] = prompt_row(known.last_prompt, entry.generation)
+
+    # Feedback
+
+    def _feedback(self, entry: FeedbackEntry) -> None:
+        event = entry.accepted.event
+        if (event.app_id, event.subject_id) in self.known.erased:
+            self._erased_event(entry)
+            return
+        row = feedback_row(entry)
+        before = self.known.feedback.get(row.key)
+        if before is not None:
+            self._repeated_event(entry, row, before)
+            return
+        named = named_generations(event)
+        if any(self._is_tombstone(key) for key in named):
+            row.body = b""
+        if self._is_newest(row):
+            self._judge(row, event, named)
+        self._add(row, named)
+
+    def _erased_event(self, entry: FeedbackEntry) -> None:
+        row = erased_row(entry)
+        if row.key in self.known.feedback:
+            self.changes.results["erased"] += 1
+        else:
+            self._add(row, [])
+
+    def _repeated_event(self, entry: FeedbackEntry, row: FeedbackRow, before: FeedbackRow) -> None:
+        if row.body_hash == before.body_hash:
+            self.changes.results["duplicate"] += 1
+            return
+        conflict = ConflictRow(entry.topic, entry.place, row.key, row.subject_id, row.body_hash)
+        self.changes.conflicts.append(conflict)
+        self.changes.results["conflict"] += 1
+        detail = f"event {entry.accepted.event.event_id} stands in the log already with another body"
+        value = entry.accepted.to_proto().SerializeToString()
+        self._set_aside(entry.topic, entry.place, "BODY_DIFFERS", detail, value)
+
+    def _is_newest(self, row: FeedbackRow) -> bool:
+        """Settles which of two events with one opinion key counts; the other becomes SUPERSEDED."""
+        earlier = self.known.newest.get(row.opinion_key)
+        if earlier is not None and self.known.feedback[earlier].place > row.place:
+            # Only with several partitions: the later opinion was read first.
+            row.state, row.reason = FeedbackState.SUPERSEDED, "NEWER_OPINION"
+            return False
+        self.known.newest[row.opinion_key] = row.key
+        if earlier is not None:
+            self._supersede(self.known.feedback[earlier])
+        return True
+
+    def _supersede(self, row: FeedbackRow) -> None:
+        if row.state is FeedbackState.JOINED:
+            # An example of this very batch was never visible, but it had its number and has its removal all the
+            # same: what readers see must not depend on where batches were cut.
+            self.changes.examples.pop(row.example_sequence, None)
+            self.changes.removals.append((row.example_sequence, Removal.SUPERSEDED))
+        row.state, row.reason = FeedbackState.SUPERSEDED, "NEWER_OPINION"
+        self._changed(row)
+        self.changes.results["superseded"] += 1
+
+    def _look_again(self, row: FeedbackRow, arrived: GenerationRow) -> None:
+        """A generation that an event names has come."""
+        if row.state is FeedbackState.PENDING and row.body:
+            event = stored_event(row)
+            self._judge(row, event, named_generations(event))
+            if row.state is not FeedbackState.PENDING:
+                self._changed(row)
+                self.changes.results[row.state.name.lower()] += 1
+        if arrived.is_erased and row.body:
+            # An answer in other words may repeat the erased person's.
+            row.body = b""
+            self._changed(row)
+
+    def _judge(self, row: FeedbackRow, event: FeedbackEvent, named: list[Key]) -> None:
+        """Rules 4 to 7 of the module."""
+        found = {key: g for key in named if (g := self._counting(key, row.place.log_us)) is not None}
+        if any(g.is_erased for g in found.values()):
+            row.state, row.reason = FeedbackState.ERASED, "GENERATION_ERASED"
+        elif len(found) < len(named):
+            row.state, row.reason = FeedbackState.PENDING, "GENERATION_UNKNOWN"
+        elif reason := disagreement(event, found):
+            row.state, row.reason = FeedbackState.CONFLICT, reason
+            detail = f"event {event.event_id} names completions that make no example"
+            self._set_aside(self.feedback_topic, row.place, reason, detail, row.body)
+        else:
+            self._join(row, event, found)
+
+    def _counting(self, key: Key, event_us: int) -> GenerationRow | None:
+        row = self.known.generations.get(key)
+        return row if row is not None and is_in_reach(row.record_us, event_us, self.limits) else None
+
+    def _is_tombstone(self, key: Key) -> bool:
+        row = self.known.generations.get(key)
+        return row is not None and row.is_erased
+
+    def _join(self, row: FeedbackRow, event: FeedbackEvent, generations: dict[Key, GenerationRow]) -> None:
+        self.known.last_example += 1
+        example = example_row(self.known.last_example, row, event, generations)
+        row.state, row.reason, row.example_sequence = FeedbackState.JOINED, "", example.sequence
+        self.changes.examples[example.sequence] = example
+        self.changes.delays_us.append(abs(example.accept_us - example.generation_us))
+
+    # Bookkeeping
+
+    def _add(self, row: FeedbackRow, named: list[Key]) -> None:
+        self.known.feedback[row.key] = row
+        self.changes.new_feedback[row.key] = row
+        self.changes.results[row.state.name.lower()] += 1
+        for generation in named:
+            self.changes.mentions.append((generation, row.key, day_of(row.place.log_us)))
+            if generation not in self.known.generations:
+                self.known.waiting.setdefault(generation, []).append(row.key)
+
+    def _changed(self, row: FeedbackRow) -> None:
+        if row.key not in self.changes.new_feedback:
+            self.changes.changed_feedback[row.key] = row
+
+    def _set_aside(self, topic: str, place: Place, reason: str, detail: str, value: bytes) -> None:
+        self.changes.set_aside.append(SetAside(topic, place, reason, detail, value))

@@ -1,0 +1,1 @@
+"""Alembic migrations of the join database, applied when the join starts."""

@@ -1,0 +1,14 @@
+"""Runs the migrations on the connection that attune.feedback.join.database hands over."""
+
+from alembic import context
+
+from attune.feedback.join.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,190 @@
+"""The tables of the join database, in SQLAlchemy Core, the same for SQLite and PostgreSQL.
+
+Ids are 16 bytes, hashes 32, times microseconds of the log's clock. What expires carries `day` (days since the epoch)
+with an index, so that expiry deletes whole days; a PostgreSQL of many days may partition feedback, mentions and
+conflicts by range of `day` without a change here, for the join, the only writer, checks uniqueness itself.
+Migrations in `migrations/` create what stands here; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    literal_column,
+    text,
+)
+
+NAME = String(200)
+# A literal, not a bound value, so that queries with it are answered from the index of pending rows.
+PENDING: ColumnElement[int] = literal_column("2")
+PENDING_ROWS = text("state = 2")
+
+metadata = MetaData()
+
+# Next number of each series: examples, removals, prompts. The row "writer" is what every writing transaction touches
+# first, so that writers stand in a row and numbers become visible in the order of commits.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# How far each partition was read; moved in the transaction of the effect.
+offsets = Table(
+    "offsets",
+    metadata,
+    Column("topic", NAME, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("generation_id", LargeBinary(16), primary_key=True),
+    Column("app_id", NAME, primary_key=True),
+    Column("subject_id", NAME, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("prompt_hash", LargeBinary(32), nullable=False),
+    Column("completions", SmallInteger, nullable=False),
+    Column("record_us", BigInteger, nullable=False),
+    Column("is_erased", Boolean, nullable=False),
+    Column("day", Integer, nullable=False),
+    Index("generations_day", "day"),
+    Index("generations_subject", "subject_id", "app_id"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("event_id", LargeBinary(16), primary_key=True),
+    Column("app_id", NAME, primary_key=True),
+    Column("subject_id", NAME, nullable=False),
+    Column("body_hash", LargeBinary(32), nullable=False),
+    Column("opinion_key", LargeBinary(32), nullable=False),
+    Column("log_us", BigInteger, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("accept_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("reason", String(63), nullable=False),
+    Column("example_sequence", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Index("feedback_day", "day"),
+    Index("feedback_opinion", "opinion_key"),
+    Index("feedback_subject", "subject_id", "app_id"),
+    Index("feedback_pending", "log_us", sqlite_where=PENDING_ROWS, postgresql_where=PENDING_ROWS),
+)
+
+# Which events name which generation; kept whatever the state, for erasure follows it.
+mentions = Table(
+    "mentions",
+    metadata,
+    Column("generation_id", LargeBinary(16), primary_key=True),
+    Column("app_id", NAME, primary_key=True),
+    Column("event_id", LargeBinary(16), primary_key=True),
+    Column("day", Integer, nullable=False),
+    Index("mentions_day", "day"),
+)
+
+# Later events that used a taken id for another body, by where they stand in the log.
+conflicts = Table(
+    "conflicts",
+    metadata,
+    Column("topic", NAME, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("event_id", LargeBinary(16), nullable=False),
+    Column("app_id", NAME, nullable=False),
+    Column("subject_id", NAME, nullable=False),
+    Column("body_hash", LargeBinary(32), nullable=False),
+    Column("day", Integer, nullable=False),
+    Index("conflicts_event", "event_id", "app_id"),
+    Index("conflicts_day", "day"),
+)
+
+examples = Table(
+    "examples",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", LargeBinary(16), nullable=False),
+    Column("app_id", NAME, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("accept_us", BigInteger, nullable=False),
+    Column("generation_us", BigInteger, nullable=False),
+)
+
+# Whose words an example holds: the person who judged and those the completions were written for.
+example_subjects = Table(
+    "example_subjects",
+    metadata,
+    Column("subject_id", NAME, primary_key=True),
+    Column("app_id", NAME, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Index("example_subjects_sequence", "sequence"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("prompt_hash", LargeBinary(32), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("prompt", LargeBinary, nullable=False),
+    Column("app_id", NAME, nullable=False),
+    Column("subject_id", NAME, nullable=False),
+    Index("prompts_sequence", "sequence"),
+    Index("prompts_subject", "subject_id", "app_id"),
+)
+
+# Salted hashes of erased people: no name stands here, and every replay checks it.
+erased_subjects = Table(
+    "erased_subjects",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("erase_us", BigInteger, nullable=False),
+)
+
+salts = Table(
+    "salts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("salt", LargeBinary(32), nullable=False),
+)
+
+# Freshness: policy revisions seen in user traffic, and reward revisions already counted as served.
+seen_policies = Table(
+    "seen_policies",
+    metadata,
+    Column("revision", NAME, primary_key=True),
+    Column("first_us", BigInteger, nullable=False),
+    Column("is_resolved", Boolean, nullable=False),
+)
+
+served_rewards = Table(
+    "served_rewards",
+    metadata,
+    Column("revision", NAME, primary_key=True),
+    Column("first_us", BigInteger, nullable=False),
+)
