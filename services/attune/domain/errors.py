@@ -125,6 +125,26 @@ class EventLogUnavailable(AttuneError):
     status, reason = "UNAVAILABLE", "EVENT_LOG_UNAVAILABLE"
 
 
+class TopicHasWriter(AttuneError):
+    """Another process writes this topic of the embedded event log; stop it, or let it do the writing."""
+
+    status, reason = "FAILED_PRECONDITION", "TOPIC_HAS_WRITER"
+
+
+class OffsetOutOfRange(AttuneError):
+    """The topic no longer holds the offset to read from, or never did: records were lost to this consumer."""
+
+    status, reason = "OUT_OF_RANGE", "OFFSET_OUT_OF_RANGE"
+
+    @classmethod
+    def at(cls, topic: str, partition: int, offset: int, first: int, end: int) -> OffsetOutOfRange:
+        """The error of one read; its metadata holds what the partition retains."""
+        return cls(
+            f"{topic}/{partition} holds offsets {first} to {end} (exclusive), not {offset}",
+            metadata={"topic": topic, "partition": str(partition), "first_offset": str(first), "end_offset": str(end)},
+        )
+
+
 class OffsetConflict(AttuneError):
     """Another consumer moved the stored offset: this one is a zombie and its work was not committed."""
 
