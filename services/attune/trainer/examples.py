@@ -75,6 +75,13 @@ class ExampleStore:
         end = self.last_sequence if up_to is None else up_to
         return [e for s, e in self._examples.items() if after < s <= end and self.role_of(e) is role]
 
+    def counts(self) -> dict[Role, int]:
+        """How many live examples of each role there are."""
+        found = dict.fromkeys(Role, 0)
+        for example in self._examples.values():
+            found[self.role_of(example)] += 1
+        return found
+
     def role_of(self, example: Example) -> Role:
         return self._split.role(example.event.app_id, example.event.subject_id)
 

@@ -13,7 +13,7 @@ def prompts(n: int) -> list[Prompt]:
 
 def test_same_question_in_other_spacing_counts_once_and_never_on_both_sides():
     pool = PromptPool(0.5, 100)
-    pool.add(prompts(40) + [Prompt.user("Question  3"), Prompt.user(" question 3 ")])
+    pool.add([*prompts(40), Prompt.user("Question  3"), Prompt.user(" question 3 ")])
     assert len(pool) == 40
     training, held_out = pool.training(), pool.held_out(100)
     assert {p.hash for p in training}.isdisjoint(p.hash for p in held_out)

@@ -1,0 +1,132 @@
+"""What the trainer asks of the other services, and the adapter that asks over gRPC through attune.client.
+
+The protocol is narrow so that tests can answer it in process. Every method may raise the errors of `TRANSIENT`, which
+the loop waits out and tries again, since no service may depend on another being up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from attune.client import AsyncClient
+from attune.client.control import AsyncFeedbackControlClient, AsyncPolicyControlClient, AsyncRewardControlClient
+from attune.domain.errors import (
+    DeadlineExceeded,
+    NoRevision,
+    Paused,
+    QueueFull,
+    RevisionNotLoaded,
+    ServerUnavailable,
+)
+from attune.domain.examples import Example
+from attune.domain.generations import Generation, Purpose, Sampling
+from attune.domain.prompts import Prompt
+
+TRANSIENT = (ServerUnavailable, DeadlineExceeded, QueueFull, NoRevision, Paused, RevisionNotLoaded)
+PAIRS_PER_CALL = 256
+
+
+@dataclass(frozen=True)
+class ExamplePage:
+    """Some examples and removals, and the cursors that come after them."""
+
+    examples: tuple[Example, ...]
+    removed: tuple[int, ...]
+    last_sequence: int
+    last_removal: int
+    is_last: bool
+
+
+class Servers(Protocol):
+    """The other services as the trainer sees them."""
+
+    async def rollout(self, prompt: Prompt, sampling: Sampling, revision: str) -> Generation:
+        """Completions of a prompt by one policy revision, not recorded."""
+
+    async def score(self, revision: str, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """Normalised scores by one reward revision, in the order of the pairs."""
+
+    async def load_policy(self, revision: str, epoch: int) -> None:
+        """Preloads a policy revision."""
+
+    async def load_reward(self, revision: str, epoch: int) -> None:
+        """Preloads a reward revision."""
+
+    async def read_examples(self, after_sequence: int, after_removal: int) -> ExamplePage:
+        """The next page of examples and removals."""
+
+    async def read_prompts(self) -> list[Prompt]:
+        """The whole reservoir of live prompts."""
+
+
+class GrpcServers:
+    """The services at their addresses; `close` when done."""
+
+    def __init__(
+        self,
+        *,
+        policy: str,
+        policy_control: str,
+        reward: str,
+        reward_control: str,
+        join_control: str,
+        timeout_s: float,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._client = AsyncClient(app_id="attune.trainer", policy_address=policy, reward_address=reward)
+        self._policy = AsyncPolicyControlClient(policy_control)
+        self._reward = AsyncRewardControlClient(reward_control)
+        self._join = AsyncFeedbackControlClient(join_control)
+
+    async def rollout(self, prompt: Prompt, sampling: Sampling, revision: str) -> Generation:
+        result = await self._client.generate(
+            prompt,
+            completions=sampling.completions,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            revision=revision,
+            purpose=Purpose.ROLLOUT,
+            timeout_s=self._timeout_s,
+        )
+        return result.generation
+
+    async def score(self, revision: str, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
+        scores: list[float] = []
+        for i in range(0, len(pairs), PAIRS_PER_CALL):
+            part = pairs[i : i + PAIRS_PER_CALL]
+            result = await self._client.score(part, revision=revision, timeout_s=self._timeout_s)
+            scores.extend(result.normalised)
+        return scores
+
+    async def load_policy(self, revision: str, epoch: int) -> None:
+        await self._policy.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+
+    async def load_reward(self, revision: str, epoch: int) -> None:
+        await self._reward.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+
+    async def read_examples(self, after_sequence: int, after_removal: int) -> ExamplePage:
+        page = await self._join.read_examples(after_sequence, page_size=1000, after_removal=after_removal)
+        return ExamplePage(
+            examples=tuple(page.examples),
+            removed=tuple(r.sequence for r in page.removals),
+            last_sequence=page.last_sequence,
+            last_removal=page.last_removal,
+            is_last=page.last_sequence >= page.end_sequence and not page.removals,
+        )
+
+    async def read_prompts(self) -> list[Prompt]:
+        prompts: list[Prompt] = []
+        after = 0
+        while True:
+            page = await self._join.read_prompts(after, page_size=1000)
+            prompts.extend(p.prompt for p in page.prompts)
+            if not page.prompts:
+                return prompts
+            after = page.last_sequence
+
+    async def close(self) -> None:
+        for connection in (self._client, self._policy, self._reward, self._join):
+            await connection.close()

@@ -1,0 +1,223 @@
+"""What the steps of the loop share: learners, data, registry, servers, progress, and what they do with them.
+
+Owned by one task. Torch runs on one thread of its own at a time (`compute`), so that status calls are answered while a
+step computes. `facts` are the loop's numbers inside the checkpoint:
+
+    policy, reward       numbers of the revisions that `stable` stands at; reward is 0 while none is live
+    reward_parent        number of the reward revision that the learner goes on from
+    reference            number of the policy revision that KL is measured against
+    reward_cursor        last example sequence whose example a promoted reward revision has seen
+    attempt_cursor       last example sequence at the last reward update, promoted or not
+    gate_cursor          the same for the gate's reward model
+    ppo_steps            PPO steps taken on the current reward revision
+    gate_is_trusted      whether the gate's reward model is better than chance on held-out feedback
+    pending              the step whose gate has not spoken: kind and number
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attune.domain.revisions import RevisionName
+from attune.modeling.anchors import write_anchors
+from attune.modeling.loading import save_policy
+from attune.platform.registry.registry import Registry
+from attune.trainer.checkpoint import Progress, StateFolder
+from attune.trainer.config import TrainerSettings
+from attune.trainer.examples import ExampleStore
+from attune.trainer.gates import GateVerdict
+from attune.trainer.metrics import TrainerMetrics
+from attune.trainer.policy_learner import PolicyLearner
+from attune.trainer.prompts import PromptPool
+from attune.trainer.reward_learner import Pair, RewardLearner
+from attune.trainer.rollouts import Sample
+from attune.trainer.servers import TRANSIENT, Servers
+from attune.trainer.watch import Event, Happening, Watchers
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass
+class Learners:
+    """The three that learn, the tokenizer of their revisions, and the anchors of normalisation."""
+
+    policy: PolicyLearner
+    reward: RewardLearner
+    gate: RewardLearner
+    tokenizer: Any
+    anchors: list[Pair]
+
+    def by_name(self) -> dict[str, PolicyLearner | RewardLearner]:
+        return {"policy": self.policy, "reward": self.reward, "gate": self.gate}
+
+
+@dataclass
+class Workspace:
+    """See the module."""
+
+    settings: TrainerSettings
+    registry: Registry
+    state: StateFolder
+    servers: Servers
+    metrics: TrainerMetrics
+    watchers: Watchers
+    store: ExampleStore
+    prompts: PromptPool
+    learners: Learners
+    progress: Progress
+    epoch: int
+    phase: str = "idle"
+    stop_reason: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    last_reward_update: float = field(default_factory=time.monotonic)
+    stable_samples: tuple[tuple[int, tuple[str, ...]], list[Sample]] | None = None
+
+    async def compute(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Runs torch work off the event loop; the caller awaits it, so that only one runs at a time."""
+        return await asyncio.to_thread(work, *arguments)
+
+    def revision(self, kind: str, number: int) -> RevisionName:
+        """The full name of one of this trainer's revisions."""
+        return RevisionName(kind, self.settings.policy if kind == "policies" else self.settings.reward_model, number)
+
+    def next_number(self, kind: str) -> int:
+        return self.registry.next_number(self.revision(kind, 0).model_name)
+
+    def seed_of(self, step: int, use: int) -> int:
+        """A seed for one use in one step; uses lie far apart, so that prompt i may add i."""
+        return (self.settings.seed * 1_000_003 + step) * 1_000_000 + use * 500_000
+
+    def enter(self, phase: str) -> None:
+        self.phase = phase
+        self.metrics.enter(phase)
+
+    def stop(self, reason: str) -> None:
+        """Holds training until a person resumes it."""
+        self.stop_reason = reason
+        self.enter("stopped")
+        log.error("training stopped: %s", reason)
+        self.watchers.tell(Happening(Event.STOPPED, self.progress.step, reason=reason))
+
+    def show(self, figures: Mapping[str, float]) -> None:
+        """Figures of a step, for status, metrics and the log."""
+        self.figures |= figures
+        self.metrics.show(figures)
+
+    # Publication
+
+    async def publish_policy(self, name: RevisionName, *, parent: int, **lineage: Any) -> None:
+        """Writes the actor as a revision; doing it again with the same weights changes nothing."""
+        actor, tokenizer = self.learners.policy.actor, self.learners.tokenizer
+        await self.compute(self._publish, name, lambda folder: save_policy(actor, tokenizer, folder), parent, lineage)
+
+    async def publish_reward(self, name: RevisionName, *, parent: int, **lineage: Any) -> None:
+        """Writes the reward model as a revision, its anchors with it."""
+
+        def write(folder: Path) -> None:
+            self.learners.reward.publish(folder)
+            write_anchors(folder, self.learners.anchors)
+
+        await self.compute(self._publish, name, write, parent, lineage)
+
+    def _publish(
+        self, name: RevisionName, write: Callable[[Path], None], parent: int, lineage: Mapping[str, Any]
+    ) -> None:
+        with tempfile.TemporaryDirectory(prefix="attune-revision-") as folder:
+            write(Path(folder))
+            self.registry.publish(name, Path(folder), parent=parent, epoch=self.epoch, **lineage)
+
+    # Checkpoint and conclusion
+
+    def save(self, step: int, pieces: Sequence[str], facts: Mapping[str, Any]) -> None:
+        """Writes the pieces of the named learners and points at them; the step's gate has yet to speak."""
+        learners = self.learners.by_name()
+        names = dict(self.progress.pieces)
+        for name in pieces:
+            with self.state.write_piece(name, step) as folder:
+                learners[name].save(folder)
+            names[name] = self.state.piece_name(name, step)
+        self._record(replace(self.progress, step=step, settled=False, pieces=names, facts=dict(facts)))
+
+    def save_first(self) -> None:
+        """The pieces of learners as they were loaded, as step 0."""
+        self.save(0, tuple(self.learners.by_name()), self.progress.facts)
+        self._record(replace(self.progress, settled=True, fallback=dict(self.progress.pieces)))
+
+    def adopt(self, piece: str, facts: Mapping[str, Any]) -> None:
+        """Makes a learner's present weights its last good ones: after a person chose a revision. Costs a step number."""
+        self.save(self.progress.step + 1, (piece,), self.progress.facts | facts)
+        fallback = self.progress.fallback | {piece: self.progress.pieces[piece]}
+        self._record(replace(self.progress, settled=True, fallback=fallback))
+
+    def forget_step(self) -> None:
+        """Skips a step that must not be done again, back on the last good pieces."""
+        facts = {k: v for k, v in self.progress.facts.items() if k != "pending"}
+        step, good = self.progress.step + 1, dict(self.progress.fallback)
+        self._record(Progress(step, True, good, dict(good), facts))
+
+    async def conclude(
+        self,
+        kind: str,
+        number: int,
+        verdict: GateVerdict,
+        facts: Mapping[str, Any],
+        pieces: Sequence[str],
+        always: Sequence[str] = (),
+    ) -> None:
+        """Ends a step: the alias moves and the pieces become the fallback, or the learners go back to theirs.
+
+        `facts` count only if the verdict passed; the pieces named in `always` are kept either way.
+        """
+        name = self.revision(kind, number)
+        now, fallback = dict(self.progress.pieces), dict(self.progress.fallback)
+        if verdict.passed:
+            await self._promote(kind, number)
+        else:
+            for piece in pieces:
+                now[piece] = fallback[piece]
+                await self.compute(self.learners.by_name()[piece].load, self.state.piece(fallback[piece]))
+        for piece in (*pieces, *always):
+            fallback[piece] = now[piece]
+        kept = {k: v for k, v in self.progress.facts.items() if k != "pending"}
+        kept |= facts if verdict.passed else {}
+        self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
+        self._announce(kind, name, verdict)
+
+    async def _promote(self, kind: str, number: int) -> None:
+        """Preloads, then points `stable` at the revision; a server that is away will follow the alias later."""
+        name = self.revision(kind, number)
+        load = self.servers.load_policy if kind == "policies" else self.servers.load_reward
+        try:
+            await load(str(name), self.epoch)
+        except TRANSIENT as error:
+            log.warning("%s could not be preloaded: %s", name, error)
+        await self.compute(self._point_stable_at, name)
+
+    def _point_stable_at(self, name: RevisionName) -> None:
+        head = self.registry.alias(name.model_name, "stable")
+        if head is None or head.number != name.number:
+            self.registry.move_alias(
+                name.model_name, "stable", name.number, epoch=self.epoch, actor="trainer", reason="passed its gate"
+            )
+
+    def _record(self, progress: Progress) -> None:
+        self.progress = progress
+        self.state.record(progress)
+        self.metrics.checkpoint_time.set_to_current_time()
+
+    def _announce(self, kind: str, name: RevisionName, verdict: GateVerdict) -> None:
+        noun = "policy" if kind == "policies" else "reward"
+        outcome = "promoted" if verdict.passed else "rejected"
+        self.metrics.steps.labels(noun, outcome).inc()
+        event = Event[f"{noun}_{outcome}".upper()]
+        reason = "; ".join(verdict.reasons)
+        self.watchers.tell(Happening(event, self.progress.step, str(name), reason, dict(self.figures)))
+        log.info("step %d: %s %s %s", self.progress.step, name, outcome, reason)
