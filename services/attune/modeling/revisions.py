@@ -20,12 +20,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from attune.domain.errors import AttuneError, EpochSuperseded, NoRevision, RevisionNotLoaded, RevisionUnknown
+from attune.domain.errors import (
+    AttuneError,
+    EpochSuperseded,
+    InvalidInput,
+    NoRevision,
+    RevisionNotLoaded,
+    RevisionUnknown,
+)
+from attune.domain.revisions import STABLE, RevisionName
 
 T = TypeVar("T")
-
-STABLE = "stable"
-ALIASES = (STABLE, "canary", "latest")
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,18 @@ class LoadedRevisions(Generic[T]):
         )
 
     def _full_name(self, asked: str) -> str:
-        prefix = f"{self.model_name}/revisions/"
-        number = asked.removeprefix(prefix)
-        if not (number.isascii() and number.isdigit()):
-            known = "no such alias is set" if asked in ALIASES else "not an alias, number or full name"
-            raise RevisionUnknown(f"{known} of {self.model_name}: {asked[:200]!r}", metadata={"revision": asked[:200]})
-        return f"{prefix}{int(number)}"
+        """The full name that a number or full name stands for; RevisionUnknown if it is neither, or of another model.
+        An alias that is not followed here is unknown too."""
+        try:
+            name = RevisionName.parse(asked if "/" in asked else f"{self.model_name}/revisions/{asked}")
+        except InvalidInput:
+            name = None
+        if name is None or str(name.model_name) != self.model_name:
+            raise RevisionUnknown(
+                f"{asked[:200]!r} is no alias set here, number or full name of {self.model_name}",
+                metadata={"revision": asked[:200]},
+            )
+        return str(name)
 
     def _ensure(self, name: str) -> float:
         """Seconds that loading took; 0.0 if held. The caller has the loading lock."""
