@@ -54,8 +54,8 @@ class PolicyControlClient(_ModelControlClient):
 
     _server = requests.POLICY
 
-    def status(self) -> policy_pb2.GetStatusResponse:
-        return self.call(self._server.status())
+    def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> policy_pb2.GetStatusResponse:
+        return self.call(self._server.status(timeout_s))
 
 
 class RewardControlClient(_ModelControlClient):
@@ -63,8 +63,8 @@ class RewardControlClient(_ModelControlClient):
 
     _server = requests.REWARD
 
-    def status(self) -> reward_pb2.GetStatusResponse:
-        return self.call(self._server.status())
+    def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> reward_pb2.GetStatusResponse:
+        return self.call(self._server.status(timeout_s))
 
 
 class FeedbackControlClient(Connection):
@@ -86,15 +86,15 @@ class FeedbackControlClient(Connection):
         """Deletes a person's rows; the reply says what cannot be undone. Never tried again by itself."""
         return self.call(requests.erase_subject(app_id, subject_id))
 
-    def status(self) -> feedback_pb2.GetStatusResponse:
-        return self.call(requests.join_status())
+    def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> feedback_pb2.GetStatusResponse:
+        return self.call(requests.join_status(timeout_s))
 
 
 class TrainerClient(Connection):
     """TrainerService, blocking."""
 
-    def status(self) -> trainer_pb2.GetStatusResponse:
-        return self.call(requests.trainer_status())
+    def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> trainer_pb2.GetStatusResponse:
+        return self.call(requests.trainer_status(timeout_s))
 
     def list_revisions(self, model: str = "", *, page_size: int = 0) -> Generator[registry_pb2.Revision, None, None]:
         """All revisions of "policies/<name>" or "rewards/<name>" (empty: the trainer's policy), newest first."""
@@ -150,8 +150,8 @@ class AsyncPolicyControlClient(_AsyncModelControlClient):
 
     _server = requests.POLICY
 
-    async def status(self) -> policy_pb2.GetStatusResponse:
-        return await self.call(self._server.status())
+    async def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> policy_pb2.GetStatusResponse:
+        return await self.call(self._server.status(timeout_s))
 
 
 class AsyncRewardControlClient(_AsyncModelControlClient):
@@ -159,8 +159,8 @@ class AsyncRewardControlClient(_AsyncModelControlClient):
 
     _server = requests.REWARD
 
-    async def status(self) -> reward_pb2.GetStatusResponse:
-        return await self.call(self._server.status())
+    async def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> reward_pb2.GetStatusResponse:
+        return await self.call(self._server.status(timeout_s))
 
 
 class AsyncFeedbackControlClient(AsyncConnection):
@@ -184,15 +184,15 @@ class AsyncFeedbackControlClient(AsyncConnection):
         """Deletes a person's rows; the reply says what cannot be undone. Never tried again by itself."""
         return await self.call(requests.erase_subject(app_id, subject_id))
 
-    async def status(self) -> feedback_pb2.GetStatusResponse:
-        return await self.call(requests.join_status())
+    async def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> feedback_pb2.GetStatusResponse:
+        return await self.call(requests.join_status(timeout_s))
 
 
 class AsyncTrainerClient(AsyncConnection):
     """TrainerService, asyncio."""
 
-    async def status(self) -> trainer_pb2.GetStatusResponse:
-        return await self.call(requests.trainer_status())
+    async def status(self, *, timeout_s: float = requests.CONTROL_TIMEOUT_S) -> trainer_pb2.GetStatusResponse:
+        return await self.call(requests.trainer_status(timeout_s))
 
     async def list_revisions(
         self, model: str = "", *, page_size: int = 0

@@ -96,7 +96,7 @@ class ModelServer:
     def resume(self) -> Call[None]:
         return Call(lambda channel: self.stub(channel).Resume, self.messages.ResumeRequest, _nothing, CONTROL_TIMEOUT_S)
 
-    def status(self) -> Call[Any]:
+    def status(self, timeout_s: float) -> Call[Any]:
         return Call(
             lambda channel: self.stub(channel).GetStatus, self.messages.GetStatusRequest, _as_is, CONTROL_TIMEOUT_S
         )
@@ -128,12 +128,12 @@ def erase_subject(app_id: str, subject_id: str) -> Call[feedback_pb2.EraseSubjec
     return Call(lambda channel: _feedback(channel).EraseSubject, lambda: request, _as_is, ERASE_TIMEOUT_S, False)
 
 
-def join_status() -> Call[feedback_pb2.GetStatusResponse]:
-    return Call(lambda channel: _feedback(channel).GetStatus, feedback_pb2.GetStatusRequest, _as_is, CONTROL_TIMEOUT_S)
+def join_status(timeout_s: float) -> Call[feedback_pb2.GetStatusResponse]:
+    return Call(lambda channel: _feedback(channel).GetStatus, feedback_pb2.GetStatusRequest, _as_is, timeout_s)
 
 
-def trainer_status() -> Call[trainer_pb2.GetStatusResponse]:
-    return Call(lambda channel: _trainer(channel).GetStatus, trainer_pb2.GetStatusRequest, _as_is, CONTROL_TIMEOUT_S)
+def trainer_status(timeout_s: float) -> Call[trainer_pb2.GetStatusResponse]:
+    return Call(lambda channel: _trainer(channel).GetStatus, trainer_pb2.GetStatusRequest, _as_is, timeout_s)
 
 
 def list_revisions(model: str, page_size: int, page_token: str) -> Call[trainer_pb2.ListRevisionsResponse]:
