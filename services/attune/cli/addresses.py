@@ -1,0 +1,33 @@
+"""Where commands find the services: the ports of one machine, unless an option or the environment says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ADDRESSES = {
+    "policy": "localhost:7100",
+    "policy_control": "localhost:7101",
+    "reward": "localhost:7200",
+    "reward_control": "localhost:7201",
+    "feedback": "localhost:7300",
+    "join": "localhost:7401",
+    "trainer": "localhost:7501",
+}
+
+
+def address_option(server: str) -> Callable[[F], F]:
+    """The option --<server>-address, which reaches the command as `<server>_address`."""
+    flag = f"--{server.replace('_', '-')}-address"
+    return click.option(
+        flag,
+        default=ADDRESSES[server],
+        show_default=True,
+        metavar="HOST:PORT",
+        envvar=f"ATTUNE_{server.upper()}_ADDRESS",
+        show_envvar=True,
+    )

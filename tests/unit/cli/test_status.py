@@ -1,0 +1,38 @@
+"""attune status: one table of all services, and an exit status that a script can go by."""
+
+from __future__ import annotations
+
+import json
+
+from attune.cli.status import status
+from click.testing import CliRunner
+from unit.client.control_servers import REVISION, running_control_server
+
+SERVERS = ("policy-control", "reward-control", "feedback", "join", "trainer")
+
+
+def test_all_serving(runner: CliRunner) -> None:
+    with running_control_server() as server:
+        server.set_serving(True)
+        where = [part for name in SERVERS for part in (f"--{name}-address", server.address)]
+        table = runner.invoke(status, where)
+        as_json = runner.invoke(status, [*where, "--json"])
+    assert table.exit_code == 0, table.output
+    rows = {row["service"]: row for row in json.loads(as_json.output)}
+    assert [row["error"] for row in rows.values()] == [""] * 5
+    assert rows["policy"]["facts"]["live_revision"] == REVISION
+    assert rows["feedback join"]["facts"]["states"] == {"JOINED": 11}
+    assert rows["trainer"]["facts"]["phase"] == "IDLE"
+
+
+def test_who_is_away_is_named_and_the_exit_status_says_so(runner: CliRunner) -> None:
+    with running_control_server() as server:
+        server.set_serving(False)
+        where = [part for name in SERVERS[:3] for part in (f"--{name}-address", server.address)]
+        away = [part for name in SERVERS[3:] for part in (f"--{name}-address", "127.0.0.1:1")]
+        done = runner.invoke(status, [*where, *away, "--json", "--timeout", "0.5"])
+    assert done.exit_code == 1
+    errors = {row["service"]: row["error"] for row in json.loads(done.output)}
+    assert errors["policy"] == ""
+    assert "NOT_SERVING" in errors["feedback ingest"]
+    assert "UNAVAILABLE" in errors["trainer"]
