@@ -6,12 +6,12 @@ RegistryCorrupt for files, InvalidInput for names that a caller typed. No I/O he
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
 
 from attune.domain.errors import InvalidInput, RegistryCorrupt
@@ -23,6 +23,7 @@ KINDS: tuple[Kind, ...] = ("policies", "rewards")
 STABLE = "stable"
 CANARY = "canary"
 LATEST = "latest"
+ALIASES = (STABLE, CANARY, LATEST)
 
 # One path segment, no leading dot: what a name may be made of on every file system and in every URL.
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -87,9 +88,9 @@ class RevisionName:
 
 
 def check_alias(alias: str) -> str:
-    """The alias, or InvalidInput; a number is none, so that selectors cannot be read in two ways."""
-    if not _SEGMENT.fullmatch(alias) or alias.isdigit():
-        raise InvalidInput.field("alias", "must be letters, digits, '.', '_' and '-', and not a number")
+    """The alias, or InvalidInput. The set is closed: a new epoch affirms every alias there can be."""
+    if alias not in ALIASES:
+        raise InvalidInput.field("alias", f"must be one of {', '.join(ALIASES)}")
     return alias
 
 
@@ -99,6 +100,12 @@ class FileHash:
 
     sha256: str
     size: int
+
+
+def content_digest(files: Mapping[str, FileHash]) -> str:
+    """SHA-256 in hex over the names, hashes and sizes of a folder's files."""
+    lines = [f"{path}\0{entry.sha256}\0{entry.size}\n" for path, entry in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -124,13 +131,18 @@ class Lineage:
             RevisionName.parse(self.reward_revision)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest(Lineage):
     """Everything the registry says of a revision. `create_time` is seconds since the Unix epoch."""
 
-    name: RevisionName = RevisionName("policies", "unnamed", 0)
-    create_time: float = 0.0
-    files: Mapping[str, FileHash] = field(default_factory=lambda: MappingProxyType({}))
+    name: RevisionName
+    create_time: float
+    files: Mapping[str, FileHash]
+
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 in hex over the names, hashes and sizes of the files: equal for equal content."""
+        return content_digest(self.files)
 
     def to_json(self) -> bytes:
         return _dump(asdict(self) | {"name": str(self.name), "metrics": dict(self.metrics)})
@@ -164,8 +176,9 @@ class Manifest(Lineage):
 class AliasRecord:
     """One move of an alias: since `time`, `alias` has meant revision `number`; it meant `previous` before.
 
-    Of the records of one alias the one with the highest (epoch, sequence) counts. `previous` is the last *other*
-    revision, so that re-affirming an alias does not hide where a rollback leads.
+    Number 0 means no revision: what a new epoch writes for an alias that was never set. Of the records of one alias the
+    one with the highest (epoch, sequence) counts. `previous` is the last *other* revision, so that re-affirming an
+    alias does not hide where a rollback leads.
     """
 
     alias: str
@@ -195,7 +208,7 @@ class AliasRecord:
             alias=check_alias(_text(fields["alias"])),
             epoch=_integer(fields["epoch"]),
             sequence=_integer(fields["sequence"]),
-            number=_integer(fields["number"], least=1),
+            number=_integer(fields["number"]),
             previous=_optional(_integer, fields["previous"]),
             time=_number(fields["time"]),
             actor=_text(fields["actor"]),
@@ -226,9 +239,9 @@ def _text(value: Any) -> str:
     return value
 
 
-def _integer(value: Any, least: int = 0) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise TypeError(f"expected an integer from {least}, not {value!r}")
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"expected an integer from 0, not {value!r}")
     return value
 
 
