@@ -200,15 +200,18 @@ class Matcher:
 
     def _look_again(self, row: FeedbackRow, arrived: GenerationRow) -> None:
         """A generation that an event names has come."""
-        if row.state is FeedbackState.PENDING and row.body:
-            event = stored_event(row)
-            self._judge(row, event, named_generations(event))
-            if row.state is not FeedbackState.PENDING:
-                self._changed(row)
-                self.changes.results[row.state.name.lower()] += 1
-        if arrived.is_erased and row.body:
-            # An answer in other words may repeat the erased person's.
-            row.body = b""
+        before = row.state
+        if before is FeedbackState.PENDING:
+            if arrived.is_erased and is_in_reach(arrived.record_us, row.place.log_us, self.limits):
+                row.state, row.reason = FeedbackState.ERASED, "GENERATION_ERASED"
+            elif row.body:
+                event = stored_event(row)
+                self._judge(row, event, named_generations(event))
+        if arrived.is_erased:
+            row.body = b""  # An answer in other words may repeat the erased person's.
+        if row.state is not before:
+            self.changes.results[row.state.name.lower()] += 1
+        if row.state is not before or arrived.is_erased:
             self._changed(row)
 
     def _judge(self, row: FeedbackRow, event: FeedbackEvent, named: list[Key]) -> None:

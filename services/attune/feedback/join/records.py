@@ -7,7 +7,7 @@ aside that entry alone, and with the frame of a record the whole record; nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -17,9 +17,7 @@ from attune.domain.errors import InvalidInput
 from attune.domain.feedback import AcceptedFeedback
 from attune.domain.generations import Generation, Purpose, checked_name
 from attune.feedback.join.rows import Entry, FeedbackEntry, GenerationEntry, Place, SetAside
-
-if TYPE_CHECKING:
-    from attune.platform.events.log import Record
+from attune.platform.events.log import Record, Topic
 
 Item = TypeVar("Item", bound=Message)
 WHOLE_RECORD = -1
@@ -32,36 +30,39 @@ class RolloutRecorded(InvalidInput):
 
 def generation_entries(record: Record) -> tuple[list[Entry], list[SetAside]]:
     """The generations of a record, and what is wrong with the rest."""
-    return _entries(record, lambda value: events_pb2.GenerationBatch.FromString(value).generations, _generation)
+    return _entries(
+        Topic.GENERATIONS, record, lambda value: events_pb2.GenerationBatch.FromString(value).generations, _generation
+    )
 
 
 def feedback_entries(record: Record) -> tuple[list[Entry], list[SetAside]]:
     """The events of a record, and what is wrong with the rest."""
-    return _entries(record, lambda value: events_pb2.FeedbackBatch.FromString(value).events, _feedback)
+    return _entries(Topic.FEEDBACK, record, lambda value: events_pb2.FeedbackBatch.FromString(value).events, _feedback)
 
 
 def _entries(
+    topic: Topic,
     record: Record,
     unpack: Callable[[bytes], Iterable[Item]],
-    read: Callable[[Record, Place, Item], Entry],
+    read: Callable[[Place, Item], Entry],
 ) -> tuple[list[Entry], list[SetAside]]:
     try:
         items = list(unpack(record.value))
     except DecodeError:
         place = place_of(record, WHOLE_RECORD)
-        return [], [SetAside(record.topic, place, "RECORD_GARBLED", "is no batch of this topic", record.value)]
+        return [], [SetAside(topic, place, "RECORD_GARBLED", "is no batch of this topic", record.value)]
     entries: list[Entry] = []
     bad: list[SetAside] = []
     for index, item in enumerate(items):
         place = place_of(record, index)
         try:
-            entries.append(read(record, place, item))
+            entries.append(read(place, item))
         except RolloutRecorded as error:
-            bad.append(SetAside(record.topic, place, "ROLLOUT_RECORDED", error.message, item.SerializeToString()))
+            bad.append(SetAside(topic, place, "ROLLOUT_RECORDED", error.message, item.SerializeToString()))
         except (ValueError, InvalidInput) as error:
             # ValueError: an enum or a number outside what the domain knows.
             detail = error.message if isinstance(error, InvalidInput) else "holds a value out of range"
-            bad.append(SetAside(record.topic, place, "ENTRY_INVALID", detail, item.SerializeToString()))
+            bad.append(SetAside(topic, place, "ENTRY_INVALID", detail, item.SerializeToString()))
     return entries, bad
 
 
@@ -70,19 +71,19 @@ def place_of(record: Record, index: int) -> Place:
     return Place(round(record.append_time * 1_000_000), record.partition, record.offset, index)
 
 
-def _generation(record: Record, place: Place, item: generations_pb2.Generation) -> Entry:
+def _generation(place: Place, item: generations_pb2.Generation) -> Entry:
     generation = Generation.from_proto(item)
     if generation.purpose is Purpose.ROLLOUT:
         raise RolloutRecorded("is a rollout; those are not recorded")
     checked_name(generation.revision, "revision")
     if generation.subject_id:
         checked_name(generation.subject_id, "subject_id")
-    return GenerationEntry(record.topic, place, generation)
+    return GenerationEntry(Topic.GENERATIONS, place, generation)
 
 
-def _feedback(record: Record, place: Place, item: events_pb2.AcceptedFeedback) -> Entry:
+def _feedback(place: Place, item: events_pb2.AcceptedFeedback) -> Entry:
     accepted = AcceptedFeedback.from_proto(item)
     for name, time_s in (("accept_time", accepted.accept_time), ("occurred_time", accepted.event.occurred_time)):
         if not 0 <= time_s < YEAR_10000_S:
             raise InvalidInput.field(name, "must lie between 1970 and 9999")
-    return FeedbackEntry(record.topic, place, accepted)
+    return FeedbackEntry(Topic.FEEDBACK, place, accepted)

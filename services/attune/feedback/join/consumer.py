@@ -1,0 +1,127 @@
+"""The join's loop: the log in, rows and dead letters out.
+
+A step: 1. read both topics, merged by log time; 2. decode, setting aside what cannot be read; 3. commit entries and
+offsets in one transaction, dead letters durable before it; 4. move on and count. Only a failing log or database stops
+it, and the process with it: a bad record never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from attune.api.events.v1 import events_pb2
+from attune.domain.times import to_timestamp
+from attune.feedback.join import metrics
+from attune.feedback.join.matching import Changes
+from attune.feedback.join.reading import Reader
+from attune.feedback.join.records import feedback_entries, generation_entries
+from attune.feedback.join.rows import Entry, SetAside
+from attune.feedback.join.store import Store
+from attune.feedback.join.tail import Batch, Tail
+from attune.platform.events.log import Producer, Topic
+
+logger = logging.getLogger(__name__)
+
+DECODERS = {Topic.GENERATIONS: generation_entries, Topic.FEEDBACK: feedback_entries}
+
+
+class JoinConsumer:
+    """Drives `store` from `tail`. One thread; `sweep_interval_s` paces expiry and forgetting."""
+
+    def __init__(
+        self,
+        store: Store,
+        tail: Tail,
+        dead_letters: Producer,
+        *,
+        feedback_retention_s: float,
+        sweep_interval_s: float = 5.0,
+        idle_wait_s: float = 0.5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._tail, self._dead_letters = store, tail, dead_letters
+        self._feedback_retention_us = round(feedback_retention_s * 1_000_000)
+        self._sweep_interval_s, self._idle_wait_s, self._clock = sweep_interval_s, idle_wait_s, clock
+        self._reader = Reader(store.engine)
+        self._next_sweep = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Reads until asked to stop. Whatever rises from here stops the process."""
+        while not stop.is_set():
+            read = self.step()
+            if time.monotonic() >= self._next_sweep:
+                self.sweep()
+                self._next_sweep = time.monotonic() + self._sweep_interval_s
+            if not read:
+                self._tail.wait(self._idle_wait_s, stop)
+
+    def step(self) -> int:
+        """Commits one batch and returns how many records it held; 0 when everything is read."""
+        batch = self._tail.read()
+        if batch.records:
+            entries, unreadable = _decode(batch)
+            changes = self._store.commit(
+                entries, batch.advances, lambda changes: self._hand_over([*unreadable, *changes.set_aside])
+            )
+            self._tail.advance(batch)
+            _count(changes, unreadable)
+        for topic in DECODERS:
+            metrics.LAG_RECORDS.labels(topic).set(self._tail.lag_records(topic))
+            metrics.LAG_SECONDS.labels(topic).set(self._tail.lag_s(topic))
+        return len(batch.records)
+
+    def sweep(self) -> None:
+        """Expires what can no longer join, forgets old days, trims the dead letters."""
+        expired = self._store.expire(self._tail.read_us(Topic.GENERATIONS))
+        if expired:
+            metrics.EVENTS.labels("expired").inc(expired)
+            logger.info("events expired: their generations never came", extra={"events": expired})
+        self._store.forget(self._tail.read_us(Topic.FEEDBACK), self._feedback_retention_us)
+        self._dead_letters.trim(self._clock())
+        metrics.PENDING.set(self._reader.pending())
+
+    def _hand_over(self, set_aside: list[SetAside]) -> None:
+        if set_aside:
+            now = to_timestamp(self._clock())
+            letters = [
+                events_pb2.DeadLetter(
+                    topic=item.topic,
+                    partition=item.place.partition,
+                    offset=item.place.offset,
+                    index=item.place.index,
+                    reason=item.reason,
+                    detail=item.detail,
+                    value=item.value,
+                    time=now,
+                )
+                for item in set_aside
+            ]
+            self._dead_letters.append([letter.SerializeToString() for letter in letters])
+
+
+def _decode(batch: Batch) -> tuple[list[Entry], list[SetAside]]:
+    entries: list[Entry] = []
+    unreadable: list[SetAside] = []
+    for topic, record in batch.records:
+        good, bad = DECODERS[topic](record)
+        entries += good
+        unreadable += bad
+    return entries, unreadable
+
+
+def _count(changes: Changes, unreadable: list[SetAside]) -> None:
+    for result, number in changes.results.items():
+        metrics.EVENTS.labels(result).inc(number)
+    for item in (*unreadable, *changes.set_aside):
+        metrics.DEAD_LETTERS.labels(item.reason).inc()
+        logger.warning(
+            "entry set aside",
+            extra={"topic": item.topic, "offset": item.place.offset, "index": item.place.index, "reason": item.reason},
+        )
+    metrics.EXAMPLES.inc(len(changes.examples))
+    metrics.CONFLICTS.labels("join").inc(len(changes.conflicts))
+    for delay_us in changes.delays_us:
+        metrics.DELAY.observe(delay_us / 1_000_000)
