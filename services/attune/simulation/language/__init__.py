@@ -1,0 +1,1 @@
+"""The sentences of the example language, one file a kind of conversation."""
