@@ -1,0 +1,111 @@
+"""The reward revisions of this server: fetched from the registry, verified, and live when `stable` says so.
+
+A revision is fetched with its hashes checked, loaded by modeling.reward_model, and made to score once before it can be
+named. Refused and counted, whole, while the old one serves on: whatever the loader refuses, a tokenizer other than that
+of the first revision held, and a model whose score is not finite. Which revisions stay in memory is decided by
+modeling.revisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from attune.domain.errors import AttuneError, CheckpointRefused, InvalidInput, RegistryCorrupt, RevisionUnknown
+from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
+from attune.modeling.batching import pad
+from attune.modeling.revisions import LoadedRevisions
+from attune.modeling.reward_model import LoadedRewardModel, load_reward_model
+from attune.modeling.tokenizer import completion_ids, tokenizer_hash
+from attune.platform.registry.registry import Registry
+from attune.reward.metrics import RewardMetrics
+
+log = logging.getLogger(__name__)
+
+
+class RewardRevisions:
+    """`loaded` is what requests are answered from. `cache` is a folder for what a remote registry sends; `on_live` is
+    called on the event loop each time another revision has become live."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        model: ModelName,
+        *,
+        cache: Path,
+        metrics: RewardMetrics,
+        on_live: Callable[[], None],
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.loaded: LoadedRevisions[LoadedRewardModel] = LoadedRevisions(str(model), self._load, self._exists)
+        self._registry = registry
+        self._model = model
+        self._cache = cache
+        self._metrics = metrics
+        self._on_live = on_live
+        self._device = device
+        self._dtype = dtype
+        self._tokenizer_hash: str | None = None
+
+    async def follow(self, record: AliasRecord) -> None:
+        """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on."""
+        name = str(self._model.revision(record.number))
+        before = self.loaded.live
+        followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
+        if followed.outcome == "unchanged":
+            return
+        self._metrics.swaps.labels(followed.outcome).inc()
+        if followed.error is not None:
+            self._refused(name, followed.error)
+            return
+        log.info("%s is %s now (loaded in %.2f s)", record.alias, name, followed.load_s)
+        if record.alias == STABLE:
+            if before:
+                self._metrics.revision_info.remove(before)
+            self._metrics.revision_info.labels(name).set(1)
+            self._on_live()
+
+    def preload(self, revision: str, epoch: int) -> float:
+        """Loads a revision beside the live one; seconds it took. Blocks. Raises what LoadedRevisions.preload does."""
+        try:
+            return self.loaded.preload(revision, epoch)
+        except (CheckpointRefused, RegistryCorrupt) as error:
+            self._refused(revision, error)
+            raise
+
+    def _refused(self, name: str, error: AttuneError) -> None:
+        self._metrics.load_refused.labels(error.reason).inc()
+        log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
+
+    def _load(self, name: str) -> LoadedRewardModel:
+        folder = self._registry.fetch(RevisionName.parse(name), self._cache)
+        loaded = load_reward_model(folder, self._device, self._dtype, self._tokenizer_hash)
+        _check_scores(loaded, name)
+        self._tokenizer_hash = self._tokenizer_hash or tokenizer_hash(loaded.tokenizer)
+        return loaded
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._registry.manifest(RevisionName.parse(name))
+        except (RevisionUnknown, InvalidInput):
+            return False
+        return True
+
+
+def _check_scores(loaded: LoadedRewardModel, name: str) -> None:
+    """Finite weights can still overflow in a narrow dtype; one pass shows it, and warms the device up."""
+    batch = pad([completion_ids(loaded.tokenizer, "ok")], int(loaded.tokenizer.pad_token_id), device=_device_of(loaded))
+    with torch.inference_mode():
+        score = float(loaded.model.scores(batch.input_ids, batch.attention_mask))
+    if not math.isfinite(score):
+        raise CheckpointRefused(f"{name} scores {score}")
+
+
+def _device_of(loaded: LoadedRewardModel) -> torch.device:
+    return loaded.model.head.weight.device
