@@ -36,16 +36,15 @@ from attune.platform.registry.epochs import Epochs
 from attune.platform.registry.storage import Storage
 
 _MANIFEST = "manifest.json"
-_PRUNED = "pruned.json"
+PRUNED_MARK = "pruned.json"
 _MAX_FILES = 10_000
 
 
 class Registry:
-    """See the module. `url` is a folder, or a URL that fsspec knows (s3://bucket/prefix)."""
+    """See the module. `location` is a folder, a URL that fsspec knows (s3://bucket/prefix), or opened storage."""
 
-    def __init__(self, url: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
-        self.url = os.fspath(url)
-        self.storage = Storage(self.url)
+    def __init__(self, location: str | os.PathLike[str] | Storage, *, clock: Callable[[], float] = time.time) -> None:
+        self.storage = location if isinstance(location, Storage) else Storage(os.fspath(location))
         self._clock = clock
         self._epochs = Epochs(self.storage)
         self._aliases = Aliases(self.storage, self._epochs, clock)
@@ -90,7 +89,7 @@ class Registry:
 
     def is_pruned(self, name: RevisionName) -> bool:
         """Whether the weights were deleted; the manifest stays."""
-        return self.storage.exists(f"{name}/{_PRUNED}")
+        return self.storage.exists(f"{name}/{PRUNED_MARK}")
 
     def publish(
         self,

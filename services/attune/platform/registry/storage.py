@@ -100,6 +100,12 @@ class Storage:
             return []
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
+    def files(self, folder: str) -> list[str]:
+        """Paths of all files below a folder, as `read` takes them; those half-written by a killed process included."""
+        self._fs.invalidate_cache()
+        base = self._full("")
+        return [str(path).removeprefix(base) for path in self._fs.find(self._full(folder))]
+
     def folders_holding(self, folder: str, name: str) -> list[str]:
         """Names of the direct subfolders that hold a file of this name, by one listing."""
         self._fs.invalidate_cache()
