@@ -20,6 +20,9 @@ ADDRESSES = {
 }
 
 
+REGISTRY = "out/registry"
+
+
 def address_option(server: str) -> Callable[[F], F]:
     """The option --<server>-address, which reaches the command as `<server>_address`."""
     flag = f"--{server.replace('_', '-')}-address"
@@ -31,3 +34,16 @@ def address_option(server: str) -> Callable[[F], F]:
         envvar=f"ATTUNE_{server.upper()}_ADDRESS",
         show_envvar=True,
     )
+
+
+def registry_option(command: F) -> F:
+    """The option --registry: a folder or a URL."""
+    return click.option(
+        "--registry",
+        default=REGISTRY,
+        show_default=True,
+        metavar="URL",
+        envvar="ATTUNE_REGISTRY",
+        show_envvar=True,
+        help="A folder, or a URL such as s3://bucket/prefix.",
+    )(command)
