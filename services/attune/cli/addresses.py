@@ -10,17 +10,17 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 ADDRESSES = {
-    "policy": "localhost:7100",
+    "policy": "localhost:7001",
     "policy_control": "localhost:7101",
-    "reward": "localhost:7200",
-    "reward_control": "localhost:7201",
-    "feedback": "localhost:7300",
-    "join": "localhost:7401",
-    "trainer": "localhost:7501",
+    "reward": "localhost:7002",
+    "reward_control": "localhost:7102",
+    "feedback": "localhost:7003",
+    "join": "localhost:7104",
+    "trainer": "localhost:7105",
 }
 
 
-REGISTRY = "out/registry"
+REGISTRY = "registry"
 
 
 def address_option(server: str) -> Callable[[F], F]:

@@ -1,6 +1,6 @@
 """The blocking client: completions, feedback and scores for apps.
 
-    with Client(app_id="shop", policy_address="localhost:7100", feedback_address="localhost:7300") as client:
+    with Client(app_id="shop", policy_address="localhost:7001", feedback_address="localhost:7003") as client:
         result = client.generate("Where is my order?", completions=2, subject_id="ana")
         first, second = result.generation.completions
         client.compare(second, first, subject_id="ana")
