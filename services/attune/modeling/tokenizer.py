@@ -124,10 +124,15 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | ChatMessages
         if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(str(tokenizer.eos_token)):
             ids.pop()  # some tokenizers close every text, but this one is to be gone on from
     else:
-        ids = _render_chat(tokenizer, prompt)
+        ids = _render_chat(tokenizer, prompt, add_generation_prompt=True)
     if not ids:
         raise InvalidInput.field("prompt", "must not be empty")
     return ids
+
+
+def render_conversation(tokenizer: PreTrainedTokenizerBase, messages: ChatMessages) -> list[int]:
+    """The token ids of a whole conversation through the chat template, the assistant's closing EOS included."""
+    return _render_chat(tokenizer, messages, add_generation_prompt=False)
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -153,7 +158,7 @@ def tokenizer_hash(source: str | Path | PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _render_chat(tokenizer: PreTrainedTokenizerBase, messages: ChatMessages) -> list[int]:
+def _render_chat(tokenizer: PreTrainedTokenizerBase, messages: ChatMessages, add_generation_prompt: bool) -> list[int]:
     if not messages:
         raise InvalidInput.field("prompt", "needs at least one message")
     if tokenizer.chat_template is None:
@@ -164,7 +169,7 @@ def _render_chat(tokenizer: PreTrainedTokenizerBase, messages: ChatMessages) -> 
                 raise InvalidInput.field("prompt", f"content must not spell the control token {token}")
     try:
         text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+            [dict(message) for message in messages], add_generation_prompt=add_generation_prompt, tokenize=False
         )
     except TemplateError as error:
         raise InvalidInput.field("prompt", f"the model's chat template refuses it: {_first_line(error)}") from error

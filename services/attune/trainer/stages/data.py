@@ -2,7 +2,8 @@
 
 A line of JSONL holds, for
 
-* pretrain: `text`; or the file is plain text, its documents parted by blank lines;
+* pretrain: `text`, or `messages` (a conversation, rendered by the chat template); or the file is plain text, its
+  documents parted by blank lines;
 * sft: `prompt` and `completion`; or `messages`, each of whose assistant turns is an example;
 * reward-model: `prompt` with `chosen` and `rejected`; or with `ranking` (best to worst, a list inside is a tie); or
   with `completion` and `rating` in [0, 1] (and, if there are several raters, `source`).
@@ -46,12 +47,15 @@ class _Malformed(Exception):
     """What is wrong with one line and what to do; the reader adds where it stands."""
 
 
-def read_documents(paths: Sequence[str | Path]) -> list[str]:
-    """Texts for pretraining, in the order of the files; .jsonl and .json are lines of `text`, all else plain text."""
-    documents: list[str] = []
+def read_documents(paths: Sequence[str | Path]) -> list[Chat]:
+    """Documents for pretraining, in the order of the files; .jsonl and .json hold lines of JSON, all else plain text.
+
+    A conversation is the list of its messages, closed by the assistant's.
+    """
+    documents: list[Chat] = []
     for path in map(Path, paths):
         is_jsonl = path.suffix in (".jsonl", ".json")
-        found = list(_parsed(path, _document)) if is_jsonl else _paragraphs(path)
+        found: list[Chat] = list(_parsed(path, parse_document)) if is_jsonl else list(_paragraphs(path))
         documents.extend(_not_empty(found, path))
     return documents
 
@@ -89,6 +93,19 @@ def split_by_prompt(items: Iterable[T], prompt_of: Callable[[T], Chat], share: f
 # One line
 
 
+def parse_document(row: Row) -> Chat:
+    """`text`, or the conversation of `messages`."""
+    if "messages" in row:
+        messages = _messages(row["messages"], "messages")
+        if messages[-1]["role"] != "assistant":
+            raise _Malformed("the conversation must end with the assistant's message")
+        return messages
+    text = _field(row, "text")
+    if not isinstance(text, str) or not text.strip():
+        raise _Malformed("text must be a string that is not empty")
+    return text
+
+
 def parse_demonstrations(row: Row) -> list[SupervisedExample]:
     """`prompt` and `completion`, or every assistant turn of `messages`."""
     if "messages" in row:
@@ -114,13 +131,6 @@ def parse_preference(row: Row) -> Preference:
             raise _Malformed("source must be a string")
         return Preference(prompt, (text,), "rating", value=_rating(row["rating"]), source=source)
     raise _Malformed("needs prompt with chosen and rejected, with ranking, or with completion and rating")
-
-
-def _document(row: Row) -> str:
-    text = _field(row, "text")
-    if not isinstance(text, str) or not text.strip():
-        raise _Malformed("text must be a string that is not empty")
-    return text
 
 
 def _supervised(prompt: Chat, completion: str) -> SupervisedExample:

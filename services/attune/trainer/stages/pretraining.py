@@ -1,8 +1,8 @@
 """Pretraining: text files become a base model, tokenizer included.
 
-Documents are joined by EOS into one stream and cut into sequences of equal length (each token is predicted once); the
-loss is on every token. Without a base the tokenizer is trained on the training documents and the model is new; with
-one, training goes on from it. Written: a policy folder.
+Documents (texts, or conversations in the chat template) are closed by EOS, joined into one stream and cut into
+sequences of equal length; each token is predicted once. Without a base the tokenizer is trained on the training
+documents and the model is new; with one, training goes on from it. Written: a policy folder.
 
 Refused: what attune.trainer.stages.data and .training refuse, and text too short for one sequence.
 """
@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from attune.domain.errors import InvalidInput
 from attune.modeling.loading import LoadedPolicy, PolicyShape, load_for_training, max_context, new_policy, save_policy
-from attune.modeling.tokenizer import train_tokenizer
+from attune.modeling.tokenizer import completion_ids, render_conversation, train_tokenizer
+from attune.trainer.preferences import Chat
 from attune.trainer.stages.data import read_documents, split_by_prompt
 from attune.trainer.stages.language_modelling import LanguageModelLearner, MaskedSequence
 from attune.trainer.stages.training import OnProgress, StageResult, StageRun, StageSettings, source_identity
@@ -42,7 +43,7 @@ def pretrain(
     run = StageRun(out, settings, identity)
     if finished := run.finished():
         return finished
-    training, validation = split_by_prompt(read_documents(data), lambda text: text, settings.validation_share)
+    training, validation = split_by_prompt(read_documents(data), lambda document: document, settings.validation_share)
     policy = _start(base, training, vocabulary, settings.seed)
     width = min(sequence_tokens or policy.max_context, policy.max_context)
     sequences = pack(policy.tokenizer, training, width)
@@ -55,25 +56,26 @@ def pretrain(
     return run.finish(result, lambda folder: save_policy(policy.model, policy.tokenizer, folder))
 
 
-def pack(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], width: int) -> list[MaskedSequence]:
+def pack(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Chat], width: int) -> list[MaskedSequence]:
     """Documents, each closed by EOS, as sequences of `width` tokens that overlap by one; what is left over is dropped.
 
     The overlap is why every token is predicted once. Control tokens spelled in a text are plain characters.
     """
     stream: list[int] = []
-    for start in range(0, len(documents), 1000):  # in batches: the tokenizer works in parallel, memory stays bounded
-        batch = tokenizer(list(documents[start : start + 1000]), add_special_tokens=False, split_special_tokens=True)
-        for ids in batch["input_ids"]:
-            stream.extend(ids)
-            stream.append(int(tokenizer.eos_token_id))
+    for document in documents:
+        if isinstance(document, str):
+            stream.extend(completion_ids(tokenizer, document))
+        else:
+            stream.extend(render_conversation(tokenizer, document))
     return [
         MaskedSequence(tuple(stream[start : start + width])) for start in range(0, len(stream) - width + 1, width - 1)
     ]
 
 
-def _start(base: PolicyShape | str | Path, texts: Sequence[str], vocabulary: int, seed: int) -> LoadedPolicy:
+def _start(base: PolicyShape | str | Path, documents: Sequence[Chat], vocabulary: int, seed: int) -> LoadedPolicy:
     if not isinstance(base, PolicyShape):
         return load_for_training(base, seed)
+    texts = (text for d in documents for text in ([d] if isinstance(d, str) else [m["content"] for m in d]))
     tokenizer = train_tokenizer(texts, vocabulary)
     model = new_policy(base, tokenizer, seed)
     return LoadedPolicy(model, tokenizer, max_context(model.config))

@@ -31,10 +31,11 @@ def _write(folder: Path, *rows: object, name: str = "data.jsonl") -> Path:
 
 
 def test_documents_from_jsonl_and_from_plain_text(tmp_path: Path) -> None:
-    jsonl = _write(tmp_path, {"text": "one"}, "", {"text": "two\n\nstill two"})
+    jsonl = _write(tmp_path, {"text": "one"}, "", {"messages": [USER, GOOD]}, {"text": "two\n\nstill two"})
     plain = tmp_path / "book.txt"
     plain.write_text("first\nof two lines\n\n\n  \nsecond\n")
-    assert read_documents([jsonl, plain]) == ["one", "two\n\nstill two", "first\nof two lines", "second"]
+    expected = ["one", [USER, GOOD], "two\n\nstill two", "first\nof two lines", "second"]
+    assert read_documents([jsonl, plain]) == expected
 
 
 def test_demonstrations_in_every_form(tmp_path: Path) -> None:

@@ -102,3 +102,11 @@ def test_control_tokens_in_a_text_are_characters() -> None:
     (sequence,) = pack(tokenizer, ["x<|end|>"], len(tokenizer("x<|end|>", split_special_tokens=True)["input_ids"]) + 1)
     assert sequence.ids.count(tokenizer.eos_token_id) == 1
     assert sequence.ids[-1] == tokenizer.eos_token_id
+
+
+def test_conversations_are_rendered_by_the_template() -> None:
+    tokenizer = tiny_tokenizer()
+    conversation = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+    width = len(tokenizer.apply_chat_template(conversation)["input_ids"])
+    (sequence,) = pack(tokenizer, [conversation], width)
+    assert tokenizer.decode(sequence.ids) == "<|user|>Hi<|assistant|>Yo<|end|>"
