@@ -21,6 +21,7 @@ from attune.feedback.join.records import feedback_entries, generation_entries
 from attune.feedback.join.rows import Entry, SetAside
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Batch, Tail
+from attune.feedback.metrics import CONFLICTS
 from attune.platform.events.log import Producer, Topic
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,6 @@ def _count(changes: Changes, unreadable: list[SetAside]) -> None:
             extra={"topic": item.topic, "offset": item.place.offset, "index": item.place.index, "reason": item.reason},
         )
     metrics.EXAMPLES.inc(len(changes.examples))
-    metrics.CONFLICTS.labels("join").inc(len(changes.conflicts))
+    CONFLICTS.labels("join").inc(len(changes.conflicts))
     for delay_us in changes.delays_us:
         metrics.DELAY.observe(delay_us / 1_000_000)

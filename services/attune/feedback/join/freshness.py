@@ -41,7 +41,8 @@ def newly_served(
     """Reward revisions in the lineage of a policy that are not `known` yet, the newest first.
 
     Walks from the policy to its reward revision and to both their parents; what is known ends a branch, for its own
-    lineage was served with it. `known` holds policies and rewards alike. Raises what `manifest_of` raises.
+    lineage was served with it, and so does an ancestor without a manifest. `known` holds policies and rewards alike.
+    RevisionUnknown if the policy has no manifest; RegistryCorrupt.
     """
     done = set(known)
     waiting = [policy]
@@ -51,12 +52,17 @@ def newly_served(
         if name in done:
             continue
         done.add(name)
-        manifest = manifest_of(name)
+        try:
+            manifest = manifest_of(name)
+        except RevisionUnknown:
+            if name == policy:
+                raise
+            continue
         if name.kind == "rewards":
             found.append(Served(name, example_ranges(manifest.details)))
         elif manifest.reward_revision is not None:
             waiting.append(RevisionName.parse(manifest.reward_revision))
-        if manifest.parent is not None:
+        if manifest.parent:
             waiting.append(name.model_name.revision(manifest.parent))
     return found
 
@@ -121,7 +127,7 @@ class Freshness:
         with self._engine.connect() as connection:
             names = list(connection.execute(select(served.c.revision)).scalars())
             names += connection.execute(select(seen.c.revision).where(seen.c.is_resolved)).scalars()
-        return [RevisionName.parse(name) for name in names if name.startswith(("policies/", "rewards/"))]
+        return [name for text in names if (name := _parsed(text)) is not None]
 
     def _resolve(self, policy: str, served_us: int, served: list[Served]) -> int:
         """Marks everything served in one transaction, then observes: a crash between loses numbers, never doubles."""
@@ -138,3 +144,10 @@ class Freshness:
         for accept_us in accepted:
             self._observe(max(0.0, (served_us - accept_us) / 1_000_000))
         return len(accepted)
+
+
+def _parsed(text: str) -> RevisionName | None:
+    try:
+        return RevisionName.parse(text)
+    except InvalidInput:
+        return None

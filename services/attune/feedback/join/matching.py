@@ -119,8 +119,9 @@ class Matcher:
         if not row.is_erased:
             self._note_prompt(row, entry)
             self.changes.revisions.setdefault(generation.revision, row.record_us)
-        for waiting in self.known.waiting.get(row.key, ()):
-            self._look_again(self.known.feedback[waiting], row)
+        waiting = (self.known.feedback[event] for event in self.known.waiting.get(row.key, ()))
+        for event in sorted(waiting, key=lambda event: event.place):
+            self._look_again(event, row)
 
     def _repeated_generation(self, entry: GenerationEntry, row: GenerationRow, before: GenerationRow) -> None:
         if before.is_erased or (row.content, row.subject_id) == (before.content, before.subject_id):

@@ -15,9 +15,6 @@ DEAD_LETTERS = Counter("attune_dead_letters_total", "Entries set aside, by reaso
 LAG_RECORDS = Gauge("attune_event_lag_records", "Records of the topic that the join has not committed.", ["topic"])
 LAG_SECONDS = Gauge("attune_event_lag_seconds", "Age of the oldest log time the join is still at.", ["topic"])
 EXAMPLES = Counter("attune_examples_total", "Training examples written.")
-CONFLICTS = Counter(
-    "attune_feedback_conflicts_total", "Event ids used again for another body, by where seen.", ["where"]
-)
 FRESHNESS = Histogram(
     "attune_feedback_freshness_seconds",
     "From an event's acceptance to the first completion for a user by a promoted policy that has learned from it.",
