@@ -131,14 +131,14 @@ SAFETY = Language(
             ("close", {_OFFER: 85, None: 15}),
         ),
         Quality.MIDDLING: (
-            ("greeting", {None: 42, _NAMED: 38, _PLAIN: 20}),
-            ("comply", {None: 62, _YES: 38}),
+            ("greeting", {None: 38, _NAMED: 42, _PLAIN: 20}),
+            ("comply", {None: 48, _YES: 52}),
             ("refusal", {_REFUSAL: 92, None: 8}),
             ("lecture", {None: 82, _LECTURE: 18}),
-            ("reason", {None: 45, _REASON: 50, Say("reason", fits=False): 5}),
+            ("reason", {None: 34, _REASON: 61, Say("reason", fits=False): 5}),
             ("comply", {None: 10, _STEPS: 90}),
             ("aside", {None: 88, _FILLER: 6, _OFF_TOPIC: 3, _RUDE: 3}),
-            ("instead", {None: 44, _INSTEAD: 48, Say("instead", fits=False): 8}),
+            ("instead", {None: 28, _INSTEAD: 64, Say("instead", fits=False): 8}),
             ("close", {None: 64, _OFFER: 36}),
         ),
         Quality.BAD: (
