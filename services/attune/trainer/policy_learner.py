@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from attune.domain.errors import TrainingStopped
 from attune.modeling.logprobs import align_to_tokens, entropy, response_logprobs
@@ -92,10 +93,18 @@ class PolicyLearner:
     """Holds actor, critic, reference and their optimizers. `update` is the only thing that changes weights."""
 
     def __init__(
-        self, actor: nn.Module, critic: RewardModel, reference: nn.Module, pad_id: int, settings: PPOSettings
+        self,
+        actor: PreTrainedModel,
+        critic: RewardModel,
+        reference: PreTrainedModel,
+        pad_id: int,
+        settings: PPOSettings,
     ) -> None:
-        self.actor, self.critic = actor.eval().requires_grad_(True), critic.eval().requires_grad_(True)
-        self.reference = reference.eval().requires_grad_(False)
+        self.actor, self.critic = actor, critic
+        for model in (actor, critic):
+            model.eval().requires_grad_(True)  # eval: dropout would make the first ratio differ from 1
+        self.reference = reference
+        reference.eval().requires_grad_(False)
         self.settings = settings
         self.kl = settings.controller()
         self.updates = 0

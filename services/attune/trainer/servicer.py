@@ -54,18 +54,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def ListRevisions(
         self, request: trainer_pb2.ListRevisionsRequest, context: Any
     ) -> trainer_pb2.ListRevisionsResponse:
-        model = _model(request.model) if request.model else self._policy
+        model = ModelName.parse(request.model) if request.model else self._policy
         size = request.page_size or 100
         if size > 1000:
             raise InvalidInput.field("page_size", "must be at most 1000")
         if request.page_token and not request.page_token.isdigit():
             raise InvalidInput.field("page_token", "must come from the page before")
-        numbers = sorted(self._registry.numbers(model), reverse=True)
+        numbers = sorted(self._registry.revisions(model), reverse=True)
         rest = [n for n in numbers if not request.page_token or n < int(request.page_token)]
         page = rest[:size]
         aliases = self._registry.aliases(model)
         return trainer_pb2.ListRevisionsResponse(
-            revisions=[self._revision(RevisionName(model.kind, model.model, n), aliases) for n in page],
+            revisions=[self._revision(model.revision(n), aliases) for n in page],
             next_page_token=str(page[-1]) if len(rest) > size else "",
         )
 
@@ -75,7 +75,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.PromoteResponse(move=_move(self._policy, move))
 
     async def Rollback(self, request: trainer_pb2.RollbackRequest, context: Any) -> trainer_pb2.RollbackResponse:
-        model = _model(request.model) if request.model else self._policy
+        model = ModelName.parse(request.model) if request.model else self._policy
         settings = self._running().workspace.settings
         if str(model) not in (str(self._policy), f"rewards/{settings.reward_model}"):
             raise InvalidInput.field("model", f"this trainer moves {self._policy} and rewards/{settings.reward_model}")
@@ -105,7 +105,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         manifest = self._registry.manifest(name)
         return registry_pb2.Revision(
             name=str(name),
-            parent=str(RevisionName(name.kind, name.model, manifest.parent)) if manifest.parent else "",
+            parent=str(name.model_name.revision(manifest.parent)) if manifest.parent else "",
             reward_revision=str(manifest.reward_revision or ""),
             example_sequence=manifest.example_sequence,
             epoch=manifest.epoch,
@@ -116,18 +116,11 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         )
 
 
-def _model(text: str) -> ModelName:
-    try:
-        return ModelName.parse(text)
-    except ValueError:
-        raise InvalidInput.field("model", "must be policies/<name> or rewards/<name>") from None
-
-
 def _move(model: ModelName, move: AliasRecord) -> registry_pb2.AliasMove:
     return registry_pb2.AliasMove(
         alias=move.alias,
-        revision=str(RevisionName(model.kind, model.model, move.number)),
-        previous_revision=str(RevisionName(model.kind, model.model, move.previous)) if move.previous else "",
+        revision=str(model.revision(move.number)),
+        previous_revision=str(model.revision(move.previous)) if move.previous else "",
         epoch=move.epoch,
         sequence=move.sequence,
         time=to_timestamp(move.time),

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attune.domain.revisions import RevisionName
+from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
 from attune.modeling.loading import save_policy
 from attune.platform.registry.registry import Registry
@@ -84,11 +84,11 @@ class Workspace:
         """Runs torch work off the event loop; the caller awaits it, so that only one runs at a time."""
         return await asyncio.to_thread(work, *arguments)
 
-    def revision(self, kind: str, number: int) -> RevisionName:
+    def revision(self, kind: Kind, number: int) -> RevisionName:
         """The full name of one of this trainer's revisions."""
         return RevisionName(kind, self.settings.policy if kind == "policies" else self.settings.reward_model, number)
 
-    def next_number(self, kind: str) -> int:
+    def next_number(self, kind: Kind) -> int:
         return self.registry.next_number(self.revision(kind, 0).model_name)
 
     def seed_of(self, step: int, use: int) -> int:
@@ -138,24 +138,29 @@ class Workspace:
 
     def save(self, step: int, pieces: Sequence[str], facts: Mapping[str, Any]) -> None:
         """Writes the pieces of the named learners and points at them; the step's gate has yet to speak."""
-        learners = self.learners.by_name()
-        names = dict(self.progress.pieces)
-        for name in pieces:
-            with self.state.write_piece(name, step) as folder:
-                learners[name].save(folder)
-            names[name] = self.state.piece_name(name, step)
+        names = self._write_pieces(step, pieces)
         self._record(replace(self.progress, step=step, settled=False, pieces=names, facts=dict(facts)))
 
     def save_first(self) -> None:
         """The pieces of learners as they were loaded, as step 0."""
-        self.save(0, tuple(self.learners.by_name()), self.progress.facts)
-        self._record(replace(self.progress, settled=True, fallback=dict(self.progress.pieces)))
+        names = self._write_pieces(0, tuple(self.learners.by_name()))
+        self._record(replace(self.progress, settled=True, pieces=names, fallback=dict(names)))
 
-    def adopt(self, piece: str, facts: Mapping[str, Any]) -> None:
-        """Makes a learner's present weights its last good ones: after a person chose a revision. Costs a step number."""
-        self.save(self.progress.step + 1, (piece,), self.progress.facts | facts)
-        fallback = self.progress.fallback | {piece: self.progress.pieces[piece]}
-        self._record(replace(self.progress, settled=True, fallback=fallback))
+    def adopt(self, piece: str, facts: dict[str, Any]) -> None:
+        """Makes a learner's present weights its last good ones, as a step: after a person chose a revision."""
+        step = self.progress.step + 1
+        names = self._write_pieces(step, (piece,))
+        fallback = self.progress.fallback | {piece: names[piece]}
+        self._record(Progress(step, True, names, fallback, self.progress.facts | facts))
+
+    def _write_pieces(self, step: int, pieces: Sequence[str]) -> dict[str, str]:
+        """Writes learners' states; the names of all pieces, the new among them."""
+        learners, names = self.learners.by_name(), dict(self.progress.pieces)
+        for name in pieces:
+            with self.state.write_piece(name, step) as folder:
+                learners[name].save(folder)
+            names[name] = self.state.piece_name(name, step)
+        return names
 
     def forget_step(self) -> None:
         """Skips a step that must not be done again, back on the last good pieces."""
@@ -165,7 +170,7 @@ class Workspace:
 
     async def conclude(
         self,
-        kind: str,
+        kind: Kind,
         number: int,
         verdict: GateVerdict,
         facts: Mapping[str, Any],
@@ -191,9 +196,12 @@ class Workspace:
         self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
         self._announce(kind, name, verdict)
 
-    async def _promote(self, kind: str, number: int) -> None:
+    async def _promote(self, kind: Kind, number: int) -> None:
         """Preloads, then points `stable` at the revision; a server that is away will follow the alias later."""
         name = self.revision(kind, number)
+        if self.settings.only_saved_inputs:
+            await self.compute(self._point_stable_at, name)
+            return
         load = self.servers.load_policy if kind == "policies" else self.servers.load_reward
         try:
             await load(str(name), self.epoch)
@@ -213,7 +221,7 @@ class Workspace:
         self.state.record(progress)
         self.metrics.checkpoint_time.set_to_current_time()
 
-    def _announce(self, kind: str, name: RevisionName, verdict: GateVerdict) -> None:
+    def _announce(self, kind: Kind, name: RevisionName, verdict: GateVerdict) -> None:
         noun = "policy" if kind == "policies" else "reward"
         outcome = "promoted" if verdict.passed else "rejected"
         self.metrics.steps.labels(noun, outcome).inc()

@@ -1,0 +1,168 @@
+"""The loop on tiny real models: it learns, promotes, idles, goes on after kills, and obeys people."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from attune.domain.errors import EpochSuperseded, InvalidInput
+from attune.platform.registry.registry import Registry
+from attune.trainer import policy_step
+from support.eventually import eventually
+from support.training import POLICY, REWARD, InProcessServers, open_loop, publish_first, settings
+
+
+@pytest.fixture
+def servers(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    publish_first(registry, tmp_path / "first")
+    servers = InProcessServers(registry, tmp_path / "fetched")
+    servers.add_comparisons(400)
+    return servers
+
+
+class Running:
+    """A loop as a task, stopped at the end of the block; its failure is raised there."""
+
+    def __init__(self, s, servers):
+        self.stop = asyncio.Event()
+        self.loop = open_loop(s, servers, self.stop)
+
+    async def __aenter__(self):
+        self.task = asyncio.ensure_future(self.loop.run())
+        return self
+
+    async def __aexit__(self, kind, *_):
+        self.stop.set()
+        if kind is not None:
+            self.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.task
+        else:
+            await self.task
+
+    @property
+    def facts(self):
+        return self.loop.workspace.progress.facts
+
+
+async def test_learns_promotes_and_then_idles(tmp_path, servers):
+    async with Running(settings(tmp_path), servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "idle" and running.facts["ppo_steps"] == 2, timeout_s=60)
+        assert "waits for new feedback" in running.loop.reason
+        assert running.facts["reward"] == 2
+        assert servers.registry.alias(REWARD, "stable").number == 2
+        assert w.figures["reward_accuracy"] > 0.9
+        manifest = servers.registry.manifest(REWARD.revision(2))
+        assert manifest.details["new_examples"].startswith("[[")
+        assert manifest.parent == 1
+        assert manifest.example_sequence == 400
+        first = servers.registry.manifest(POLICY.revision(2))
+        assert first.reward_revision == str(REWARD.revision(2))
+        assert first.metrics["ratio_max"] == 1.0
+        assert first.metrics["approx_kl"] == 0.0
+        assert first.metrics["engine_gap_mean_exp_abs"] == pytest.approx(1.0, abs=1e-3)
+        stable = servers.registry.alias(POLICY, "stable").number
+        assert running.facts["policy"] == stable
+        assert servers.registry.revisions(POLICY) == [1, 2, 3]
+
+
+async def test_without_examples_nothing_is_learned(tmp_path, servers):
+    servers.examples.clear()
+    async with Running(settings(tmp_path), servers) as running:
+        await eventually(lambda: "better than chance" in running.loop.reason, timeout_s=20)
+        assert servers.registry.revisions(REWARD) == [1]
+        assert servers.registry.revisions(POLICY) == [1]
+
+
+async def test_shuffled_feedback_promotes_no_reward_revision(tmp_path, servers):
+    servers.examples.clear()
+    for i in range(400):
+        servers.add_comparisons(1, *(("good yes", "bad no") if i % 2 else ("bad no", "good yes")))
+    async with Running(settings(tmp_path), servers) as running:
+        await eventually(lambda: running.loop.workspace.progress.step >= 1, timeout_s=60)
+        await eventually(lambda: running.loop.workspace.phase == "idle", timeout_s=60)
+    assert servers.registry.alias(REWARD, "stable").number == 1
+    assert servers.registry.revisions(POLICY) == [1]
+
+
+async def test_removed_examples_are_not_learned_from(tmp_path, servers):
+    servers.removed = list(range(1, 401))
+    async with Running(settings(tmp_path), servers) as running:
+        await eventually(lambda: running.loop.workspace.store.last_removal == 400, timeout_s=20)
+        assert len(running.loop.workspace.store) == 0
+
+
+async def test_waits_out_servers_that_are_down(tmp_path, servers):
+    async with Running(settings(tmp_path), servers) as running:
+        servers.is_down = True
+        await eventually(lambda: "waits for a service" in running.loop.reason, timeout_s=20)
+        servers.is_down = False
+        await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
+
+
+async def test_a_rejected_policy_restores_weights_optimizer_and_kl(tmp_path, servers):
+    s = settings(tmp_path, gate={"prompts": 8, "kl_ceiling": 1e-9})
+    async with Running(s, servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "stopped", timeout_s=60)
+        assert "KL exceeded its ceiling" in running.loop.workspace.stop_reason
+        assert w.learners.policy.updates == 0
+        assert servers.registry.alias(POLICY, "stable").number == 1
+        assert w.progress.pieces["policy"] == w.progress.fallback["policy"]
+        running.loop.resume()
+        await eventually(lambda: w.phase != "stopped", timeout_s=20)
+
+
+async def test_a_person_promotes_and_rolls_back(tmp_path, servers):
+    async with Running(settings(tmp_path), servers) as running:
+        await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
+        await eventually(lambda: running.loop.workspace.phase == "idle", timeout_s=60)
+        move = await running.loop.promote(1, "ana", "the old one was better")
+        assert (move.number, move.actor) == (1, "ana")
+        assert running.facts["policy"] == 1
+        back = await running.loop.roll_back("policies", "ana", "")
+        assert back.number == move.previous
+        assert servers.registry.alias(POLICY, "stable").number == back.number
+
+
+async def test_rollback_without_a_revision_before_is_refused(tmp_path, servers):
+    servers.examples.clear()
+    async with Running(settings(tmp_path), servers) as running:
+        with pytest.raises(InvalidInput, match="no revision before"):
+            await running.loop.roll_back("policies", "ana", "")
+
+
+async def test_pause_holds_and_resume_goes_on(tmp_path, servers):
+    async with Running(settings(tmp_path), servers) as running:
+        running.loop.pause("maintenance")
+        await eventually(lambda: running.loop.workspace.phase == "paused", timeout_s=60)
+        steps = running.loop.workspace.progress.step
+        assert running.loop.reason == "maintenance"
+        running.loop.resume()
+        await eventually(lambda: running.loop.workspace.progress.step > steps, timeout_s=60)
+
+
+async def test_a_deposed_trainer_cannot_move_an_alias(tmp_path, servers, monkeypatch):
+    """The leader is held in the middle of a publication; another takes over; the first wakes and fails."""
+    s = settings(tmp_path)
+    held, go_on = asyncio.Event(), asyncio.Event()
+    ordinary = policy_step._judge
+
+    async def judge_slowly(w, number):
+        verdict = await ordinary(w, number)
+        held.set()
+        await go_on.wait()
+        return verdict
+
+    monkeypatch.setattr(policy_step, "_judge", judge_slowly)
+    stop = asyncio.Event()
+    deposed = open_loop(s, servers, stop, "first")
+    task = asyncio.ensure_future(deposed.run())
+    await asyncio.wait_for(held.wait(), 60)
+    servers.registry.take_epoch([POLICY, REWARD], "second")
+    go_on.set()
+    with pytest.raises(EpochSuperseded):
+        await asyncio.wait_for(task, 60)
+    assert servers.registry.alias(POLICY, "stable").number == 1
+    assert servers.registry.alias(POLICY, "stable").epoch > deposed.workspace.epoch
