@@ -24,7 +24,6 @@ from attune.api.events.v1 import events_pb2
 from attune.domain.errors import EventLogUnavailable, FeedbackConflict, QueueFull
 from attune.domain.feedback import AcceptedFeedback, FeedbackEvent
 from attune.domain.ids import uuid_bytes
-from attune.feedback.ingest import metrics
 from attune.platform.events.log import Producer
 
 RETRY_AFTER_S = 1.0
@@ -149,7 +148,6 @@ class Acceptor:
                     self._trim()
             group = list(self._queue)
             self._queue.clear()
-            metrics.QUEUED.set(len(group))
         return group
 
     def _trim(self) -> None:

@@ -1,16 +1,34 @@
-"""What ingest tells Prometheus. Labels are kinds and outcomes, never ids."""
+"""What ingest measures, as Prometheus metrics. Labels are kinds and outcomes, never ids."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-EVENTS = Counter(
-    "attune_feedback_events_total", "Feedback events received, by what became of them.", ["kind", "outcome"]
-)
-ACK_DURATION = Histogram(
-    "attune_feedback_ack_duration_seconds",
-    "From the arrival of an event to its acknowledgement, the durable write included.",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
-REPEATED = Counter("attune_feedback_repeated_total", "Events that ingest knew already, acknowledged without a write.")
-QUEUED = Gauge("attune_feedback_queued_events", "Events that wait for the next write to the event log.")
+ACK_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class IngestMetrics:
+    """All metrics of one ingest server, in the registry it is given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = Counter(
+            "attune_feedback_events_total",
+            "Feedback events received, by kind and what became of them.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
+        self.ack_duration = Histogram(
+            "attune_feedback_ack_duration_seconds",
+            "From the arrival of an event to its acknowledgement, the durable write included.",
+            buckets=ACK_BUCKETS_S,
+            registry=registry,
+        )
+        self.repeated = Counter(
+            "attune_feedback_repeated_total", "Events known already, acknowledged without a write.", registry=registry
+        )
+        self.conflicts = Counter(
+            "attune_feedback_conflicts_total",
+            "Event ids used again for another body, by where it was seen.",
+            ["where"],
+            registry=registry,
+        )

@@ -14,14 +14,13 @@ from collections.abc import Callable
 
 from attune.api.events.v1 import events_pb2
 from attune.domain.times import to_timestamp
-from attune.feedback.join import metrics
 from attune.feedback.join.matching import Changes
+from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.reading import Reader
 from attune.feedback.join.records import feedback_entries, generation_entries
 from attune.feedback.join.rows import Entry, SetAside
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Batch, Tail
-from attune.feedback.metrics import CONFLICTS
 from attune.platform.events.log import Producer, Topic
 
 logger = logging.getLogger(__name__)
@@ -37,13 +36,14 @@ class JoinConsumer:
         store: Store,
         tail: Tail,
         dead_letters: Producer,
+        metrics: JoinMetrics,
         *,
         feedback_retention_s: float,
         sweep_interval_s: float = 5.0,
         idle_wait_s: float = 0.5,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._tail, self._dead_letters = store, tail, dead_letters
+        self._store, self._tail, self._dead_letters, self._metrics = store, tail, dead_letters, metrics
         self._feedback_retention_us = round(feedback_retention_s * 1_000_000)
         self._sweep_interval_s, self._idle_wait_s, self._clock = sweep_interval_s, idle_wait_s, clock
         self._reader = Reader(store.engine)
@@ -68,21 +68,40 @@ class JoinConsumer:
                 entries, batch.advances, lambda changes: self._hand_over([*unreadable, *changes.set_aside])
             )
             self._tail.advance(batch)
-            _count(changes, unreadable)
+            self._count(changes, unreadable)
         for topic in DECODERS:
-            metrics.LAG_RECORDS.labels(topic).set(self._tail.lag_records(topic))
-            metrics.LAG_SECONDS.labels(topic).set(self._tail.lag_s(topic))
+            self._metrics.lag_records.labels(topic).set(self._tail.lag_records(topic))
+            self._metrics.lag_seconds.labels(topic).set(self._tail.lag_s(topic))
         return len(batch.records)
 
     def sweep(self) -> None:
         """Expires what can no longer join, forgets old days, trims the dead letters."""
         expired = self._store.expire(self._tail.read_us(Topic.GENERATIONS))
         if expired:
-            metrics.EVENTS.labels("expired").inc(expired)
+            self._metrics.events.labels("expired").inc(expired)
             logger.info("events expired: their generations never came", extra={"events": expired})
         self._store.forget(self._tail.read_us(Topic.FEEDBACK), self._feedback_retention_us)
         self._dead_letters.trim(self._clock())
-        metrics.PENDING.set(self._reader.pending())
+        self._metrics.pending.set(self._reader.pending())
+
+    def _count(self, changes: Changes, unreadable: list[SetAside]) -> None:
+        for result, number in changes.results.items():
+            self._metrics.events.labels(result).inc(number)
+        for item in (*unreadable, *changes.set_aside):
+            self._metrics.dead_letters.labels(item.reason).inc()
+            logger.warning(
+                "entry set aside",
+                extra={
+                    "topic": item.topic,
+                    "offset": item.place.offset,
+                    "index": item.place.index,
+                    "reason": item.reason,
+                },
+            )
+        self._metrics.examples.inc(len(changes.examples))
+        self._metrics.conflicts.labels("join").inc(len(changes.conflicts))
+        for delay_us in changes.delays_us:
+            self._metrics.delay.observe(delay_us / 1_000_000)
 
     def _hand_over(self, set_aside: list[SetAside]) -> None:
         if set_aside:
@@ -111,18 +130,3 @@ def _decode(batch: Batch) -> tuple[list[Entry], list[SetAside]]:
         entries += good
         unreadable += bad
     return entries, unreadable
-
-
-def _count(changes: Changes, unreadable: list[SetAside]) -> None:
-    for result, number in changes.results.items():
-        metrics.EVENTS.labels(result).inc(number)
-    for item in (*unreadable, *changes.set_aside):
-        metrics.DEAD_LETTERS.labels(item.reason).inc()
-        logger.warning(
-            "entry set aside",
-            extra={"topic": item.topic, "offset": item.place.offset, "index": item.place.index, "reason": item.reason},
-        )
-    metrics.EXAMPLES.inc(len(changes.examples))
-    CONFLICTS.labels("join").inc(len(changes.conflicts))
-    for delay_us in changes.delays_us:
-        metrics.DELAY.observe(delay_us / 1_000_000)

@@ -20,6 +20,7 @@ from attune.feedback.join.consumer import JoinConsumer
 from attune.feedback.join.database import open_database
 from attune.feedback.join.erased import copy_from
 from attune.feedback.join.erasure import erase_subject
+from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.reading import Reader
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Tail
@@ -38,6 +39,7 @@ from feedback_samples import (
     completion,
     rows_of,
 )
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 Log = MemoryEventLog | SqliteEventLog
@@ -84,7 +86,8 @@ def a_consumer(log: Log, engine: Engine, clock: Clock | None = None, batch_recor
     consumers = {topic: log.consumer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)}
     tail = Tail(consumers, store.offset, batch_records=batch_records, clock=clock or time.time)
     letters = MemoryEventLog().producer(Topic.DEAD_LETTERS) if clock is None else log.producer(Topic.DEAD_LETTERS)
-    return JoinConsumer(store, tail, letters, feedback_retention_s=86400 * 10, clock=clock or time.time)
+    metrics = JoinMetrics(CollectorRegistry())
+    return JoinConsumer(store, tail, letters, metrics, feedback_retention_s=86400 * 10, clock=clock or time.time)
 
 
 def drain(consumer: JoinConsumer) -> None:
