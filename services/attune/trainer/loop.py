@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from attune.domain.errors import InvalidInput, TrainingStopped
-from attune.domain.revisions import AliasRecord, RevisionName
+from attune.domain.revisions import AliasRecord, Kind, RevisionName
 from attune.trainer import policy_step, reward_step
 from attune.trainer.checkpoint import read_json
 from attune.trainer.opening import adopt_policy, adopt_reward
@@ -156,7 +156,7 @@ class Loop:
         """Points stable at a policy revision and goes on training from it."""
         return await self._ask(lambda: self._move("policies", number, actor, reason))
 
-    async def roll_back(self, kind: str, actor: str, reason: str) -> AliasRecord:
+    async def roll_back(self, kind: Kind, actor: str, reason: str) -> AliasRecord:
         """Points stable back at the revision before. InvalidInput if there is none."""
         return await self._ask(lambda: self._move_back(kind, actor, reason))
 
@@ -179,14 +179,14 @@ class Loop:
             else:
                 future.set_result(task.result())
 
-    async def _move_back(self, kind: str, actor: str, reason: str) -> AliasRecord:
+    async def _move_back(self, kind: Kind, actor: str, reason: str) -> AliasRecord:
         w = self.workspace
         head = w.registry.alias(w.revision(kind, 0).model_name, "stable")
         if head is None or not head.previous:
             raise InvalidInput(f"{w.revision(kind, 0).model_name} has no revision before its stable one")
         return await self._move(kind, head.previous, actor, reason or "rolled back")
 
-    async def _move(self, kind: str, number: int, actor: str, reason: str) -> AliasRecord:
+    async def _move(self, kind: Kind, number: int, actor: str, reason: str) -> AliasRecord:
         w = self.workspace
         name = w.revision(kind, number)
         w.registry.manifest(name)

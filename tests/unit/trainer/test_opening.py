@@ -1,0 +1,44 @@
+"""What the trainer starts from, and what it says while something is missing."""
+
+import asyncio
+
+import pytest
+from attune.domain.errors import NoRevision
+from attune.platform.registry.registry import Registry
+from attune.trainer.metrics import TrainerMetrics
+from attune.trainer.opening import find_start, wait_for_start
+from prometheus_client import CollectorRegistry
+from support.eventually import eventually
+from support.training import REWARD, InProcessServers, open_loop, publish_first, settings
+
+
+def test_an_empty_registry_names_the_command(tmp_path):
+    with pytest.raises(NoRevision, match="attune sft --publish policies/tiny"):
+        find_start(settings(tmp_path), Registry(tmp_path / "registry"))
+
+
+async def test_waits_until_the_first_revisions_are_there(tmp_path):
+    registry, metrics = Registry(tmp_path / "registry"), TrainerMetrics(CollectorRegistry())
+    waiting = asyncio.ensure_future(wait_for_start(settings(tmp_path), registry, metrics, asyncio.Event()))
+    await eventually(lambda: metrics.phase.labels("waiting_for_revision")._value.get() == 1)
+    publish_first(registry, tmp_path / "first")
+    start = await asyncio.wait_for(waiting, 10)
+    assert str(start.policy) == "policies/tiny/revisions/1"
+
+
+async def test_stop_ends_the_wait(tmp_path):
+    stop = asyncio.Event()
+    stop.set()
+    registry, metrics = Registry(tmp_path / "registry"), TrainerMetrics(CollectorRegistry())
+    assert await wait_for_start(settings(tmp_path), registry, metrics, stop) is None
+
+
+async def test_a_reward_model_that_is_not_live_starts_learning_but_no_ppo(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    publish_first(registry, tmp_path / "first", reward_is_live=False)
+    start = find_start(settings(tmp_path), registry)
+    assert not start.reward_is_live
+    loop = open_loop(settings(tmp_path), InProcessServers(registry, tmp_path / "fetched"), asyncio.Event())
+    assert loop.workspace.progress.facts["reward"] == 0
+    assert "waits for a reward revision that is better than chance" in loop._why_no_ppo()
+    assert registry.alias(REWARD, "stable") is None
