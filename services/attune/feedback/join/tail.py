@@ -99,6 +99,10 @@ class Tail:
         """Records of the topic that are not yet committed, as of the last read."""
         return sum(p.lag_records for p in self.partitions if p.topic == topic)
 
+    def end_offset(self, topic: Topic, partition: int) -> int:
+        """The offset that the next record of a partition will get; may be asked from any thread."""
+        return self._consumers[topic].end_offset(partition)
+
     def lag_s(self, topic: Topic) -> float:
         """Age of the log time up to which the topic is read, while something is unread; else 0."""
         if self.lag_records(topic) == 0:

@@ -1,0 +1,72 @@
+"""attune feedback: what the commands send, and what they print."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from attune.cli.feedback import feedback
+from attune.domain.feedback import Comparison, Demonstration, FeedbackEvent, Ranking, Rating
+from click.testing import CliRunner
+from unit.client.control_servers import running_control_server
+from unit.client.servers import SmallServer
+
+GENERATION = "01890a5d-ac96-774b-bcce-b302099a8057"
+FIRST, SECOND, THIRD = (f"{GENERATION}/{i}" for i in range(3))
+
+
+def sent(server: SmallServer) -> FeedbackEvent:
+    (event,) = server.feedback.taken.values()
+    return event
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rate", FIRST, "0.5"], Rating(FIRST, 0.5)),
+        (["compare", SECOND, FIRST], Comparison(SECOND, FIRST)),
+        (["rank", SECOND, f"{FIRST},{THIRD}"], Ranking(((SECOND,), (FIRST, THIRD)))),
+        (["demonstrate", FIRST, "it should say this"], Demonstration(FIRST, "it should say this")),
+    ],
+)
+def test_feedback_is_given(runner: CliRunner, server: SmallServer, arguments: list[str], said: object) -> None:
+    options = ["--subject", "ann", "--source", "thumbs", "--app", "shop", "--feedback-address", server.address]
+    done = runner.invoke(feedback, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    event = sent(server)
+    assert event.feedback == said
+    assert (event.subject_id, event.source, event.app_id) == ("ann", "thumbs", "shop")
+    assert done.output.strip() == event.event_id
+
+
+def test_an_event_of_the_same_id_is_told_to_be_known(runner: CliRunner, server: SmallServer) -> None:
+    event_id = str(uuid.uuid4())
+    arguments = ["rate", FIRST, "1", "--subject", "ann", "--event-id", event_id, "--feedback-address", server.address]
+    runner.invoke(feedback, arguments)
+    done = runner.invoke(feedback, [*arguments, "--json"])
+    assert json.loads(done.output)["is_repeat"] is True
+
+
+def test_a_person_must_be_named(runner: CliRunner) -> None:
+    done = runner.invoke(feedback, ["rate", FIRST, "1"])
+    assert done.exit_code == 2
+    assert "--subject" in done.output
+
+
+def test_an_event_the_join_does_not_know_is_an_error(runner: CliRunner) -> None:
+    with running_control_server() as server:
+        done = runner.invoke(feedback, ["show", GENERATION, "--join-address", server.address])
+    assert done.exit_code != 0
+    assert "not read" in str(done.exception)
+
+
+def test_a_person_is_erased_after_a_question(runner: CliRunner) -> None:
+    with running_control_server() as server:
+        arguments = ["erase", "ann", "--app", "shop", "--join-address", server.address]
+        assert runner.invoke(feedback, arguments, input="n\n").exit_code == 1
+        done = runner.invoke(feedback, [*arguments, "--yes"])
+        as_json = runner.invoke(feedback, [*arguments, "--yes", "--json"])
+    assert "2 examples" in done.output
+    assert "shop/ann" in done.output
+    assert json.loads(as_json.output)["examples_erased"] == 2
