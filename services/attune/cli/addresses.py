@@ -31,7 +31,7 @@ def address_option(server: str) -> Callable[[F], F]:
         default=ADDRESSES[server],
         show_default=True,
         metavar="HOST:PORT",
-        envvar=f"ATTUNE_{server.upper()}_ADDRESS",
+        envvar=f"ATTUNE_CLI_{server.upper()}_ADDRESS",
         show_envvar=True,
     )
 
@@ -43,7 +43,7 @@ def registry_option(command: F) -> F:
         default=REGISTRY,
         show_default=True,
         metavar="URL",
-        envvar="ATTUNE_REGISTRY",
+        envvar="ATTUNE_CLI_REGISTRY",
         show_envvar=True,
         help="A folder, or a URL such as s3://bucket/prefix.",
     )(command)

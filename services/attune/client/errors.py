@@ -1,4 +1,4 @@
-"""Errors of calls: the status that a server sent, read back into the classes of attune.domain.errors.
+"""Errors of calls: the status that a server sent (attune.domain.status), read back into attune.domain.errors.
 
 The server's reason (google.rpc.ErrorInfo) decides the class. Without one the transport itself failed: no connection is
 ServerUnavailable, a passed deadline DeadlineExceeded, anything else a plain AttuneError that names the gRPC status.

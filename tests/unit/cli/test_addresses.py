@@ -15,9 +15,9 @@ def show(policy_control_address: str) -> None:
 
 
 def test_option_before_environment_before_default(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ATTUNE_POLICY_CONTROL_ADDRESS", raising=False)
+    monkeypatch.delenv("ATTUNE_CLI_POLICY_CONTROL_ADDRESS", raising=False)
     assert runner.invoke(show).output.strip() == ADDRESSES["policy_control"]
-    monkeypatch.setenv("ATTUNE_POLICY_CONTROL_ADDRESS", "a:1")
+    monkeypatch.setenv("ATTUNE_CLI_POLICY_CONTROL_ADDRESS", "a:1")
     assert runner.invoke(show).output.strip() == "a:1"
     assert runner.invoke(show, ["--policy-control-address", "b:2"]).output.strip() == "b:2"
 

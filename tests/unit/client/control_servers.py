@@ -16,9 +16,10 @@ from attune.api.reward.v1 import control_pb2_grpc as reward_pb2_grpc
 from attune.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from attune.domain.errors import EpochSuperseded, FeedbackUnknown, ServerUnavailable
 from attune.domain.prompts import Prompt
+from attune.domain.status import to_status
 from google.protobuf.duration_pb2 import Duration
 from grpc_status import rpc_status
-from unit.client.servers import SmallServer, running_server, status_of
+from unit.client.servers import SmallServer, running_server
 
 REVISION = "policies/support/revisions/3"
 
@@ -33,7 +34,7 @@ class SmallModelServer:
 
     def LoadRevision(self, request: Any, context: Any) -> Any:
         if 0 < request.epoch < self.epoch:
-            context.abort_with_status(rpc_status.to_status(status_of(EpochSuperseded("deposed"))))
+            context.abort_with_status(rpc_status.to_status(to_status(EpochSuperseded("deposed"))))
         return self._messages.LoadRevisionResponse(load_duration=Duration(seconds=1, nanos=500_000_000))
 
     def Pause(self, request: Any, context: Any) -> Any:
@@ -50,7 +51,7 @@ class SmallModelServer:
 
 class SmallJoin(feedback_pb2_grpc.FeedbackControlServiceServicer):
     def GetFeedback(self, request: Any, context: Any) -> Any:
-        context.abort_with_status(rpc_status.to_status(status_of(FeedbackUnknown("not read"))))
+        context.abort_with_status(rpc_status.to_status(to_status(FeedbackUnknown("not read"))))
 
     def EraseSubject(self, request: Any, context: Any) -> Any:
         return feedback_pb2.EraseSubjectResponse(examples_erased=2, notice=f"{request.app_id}/{request.subject_id}")
@@ -92,7 +93,7 @@ class SmallTrainer(trainer_pb2_grpc.TrainerServiceServicer):
 
     def Rollback(self, request: Any, context: Any) -> Any:
         self.rollbacks += 1
-        context.abort_with_status(rpc_status.to_status(status_of(ServerUnavailable("lost"))))
+        context.abort_with_status(rpc_status.to_status(to_status(ServerUnavailable("lost"))))
 
     def Pause(self, request: Any, context: Any) -> Any:
         return trainer_pb2.PauseResponse()

@@ -17,10 +17,8 @@ from attune.client import RetryPolicy
 from attune.domain.errors import AttuneError, InvalidInput
 from attune.domain.feedback import FeedbackEvent
 from attune.domain.generations import Completion, FinishReason, GenerateRequest, Generation, RevisionSpan
+from attune.domain.status import to_status
 from attune.domain.times import to_timestamp
-from google.protobuf.any_pb2 import Any as Packed
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
@@ -28,28 +26,6 @@ QUICK = RetryPolicy(attempts=3, first_s=0.001)
 """Retries that do not dawdle."""
 
 REVISION = "policies/support/revisions/3"
-
-
-def status_of(error: AttuneError) -> status_pb2.Status:
-    """What a server of Attune sends for an error."""
-    details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain="attune", metadata=error.metadata),
-        error_details_pb2.BadRequest(
-            field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-                for v in error.violations
-            ]
-        ),
-    ]
-    if error.retry_after_s is not None:
-        delay = Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    packed = []
-    for detail in details:
-        packed.append(Packed())
-        packed[-1].Pack(detail)
-    return status_pb2.Status(code=code_pb2.Code.Value(error.status), message=error.message, details=packed)
 
 
 @dataclass
@@ -62,7 +38,7 @@ class Script:
     def meet(self, request: Any, context: grpc.ServicerContext) -> None:
         self.seen.append(request)
         if self.errors:
-            context.abort_with_status(rpc_status.to_status(status_of(self.errors.pop(0))))
+            context.abort_with_status(rpc_status.to_status(to_status(self.errors.pop(0))))
 
 
 def generation_for(request: policy_pb2.GenerateRequest) -> Generation:
@@ -113,7 +89,7 @@ class SmallPolicy(policy_pb2_grpc.PolicyServiceServicer):
             delta = policy_pb2.CompletionDelta(index=0, text=text, token_ids=[5], logprobs=[-0.5])
             yield policy_pb2.GenerateStreamResponse(generation_id=generation.id, delta=delta)
         if self.fail_after_deltas:
-            context.abort_with_status(rpc_status.to_status(status_of(self.fail_after_deltas)))
+            context.abort_with_status(rpc_status.to_status(to_status(self.fail_after_deltas)))
         if self.hang_after_deltas:
             self.cancelled.wait(30)
             return
@@ -140,7 +116,7 @@ class SmallFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
         try:
             return feedback_pb2.FeedbackResult(event_id=proto.event_id, receipt=self._take(proto))
         except InvalidInput as error:
-            return feedback_pb2.FeedbackResult(event_id=proto.event_id, status=status_of(error))
+            return feedback_pb2.FeedbackResult(event_id=proto.event_id, status=to_status(error))
 
     def SubmitFeedback(self, request: Any, context: Any) -> feedback_pb2.SubmitFeedbackResponse:
         receipt = self._take(request.event)

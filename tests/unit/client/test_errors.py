@@ -8,7 +8,7 @@ import grpc
 import pytest
 from attune.client.errors import error_of_call
 from attune.domain.errors import BY_REASON, AttuneError, DeadlineExceeded, FieldViolation, QueueFull, ServerUnavailable
-from unit.client.servers import status_of
+from attune.domain.status import to_status
 
 
 class Call:
@@ -30,7 +30,7 @@ class Call:
 @pytest.mark.parametrize("cls", BY_REASON.values(), ids=BY_REASON)
 def test_a_reason_becomes_its_class(cls: type[AttuneError]) -> None:
     sent = cls("words", metadata={"a": "b"}, violations=[FieldViolation("f", "bad")], retry_after_s=1.5)
-    details = status_of(sent).SerializeToString()
+    details = to_status(sent).SerializeToString()
     got = error_of_call(Call(grpc.StatusCode[cls.status], (("grpc-status-details-bin", details),)))
     assert type(got) is cls
     assert (got.message, got.metadata, got.violations, got.retry_after_s) == (
@@ -58,7 +58,7 @@ def test_a_failure_of_the_transport_names_its_status(code: grpc.StatusCode, cls:
 
 
 def test_pushback_is_when_to_come_back() -> None:
-    details = status_of(QueueFull("full")).SerializeToString()
+    details = to_status(QueueFull("full")).SerializeToString()
     metadata = (("grpc-status-details-bin", details), ("grpc-retry-pushback-ms", "250"))
     assert error_of_call(Call(grpc.StatusCode.RESOURCE_EXHAUSTED, metadata)).retry_after_s == 0.25
     metadata = (("grpc-status-details-bin", details), ("grpc-retry-pushback-ms", "-1"))

@@ -8,8 +8,8 @@ from attune.api.reward.v1 import reward_pb2
 from attune.client.results import Delta, Receipt, Scores, feedback_result, stream_item
 from attune.domain.errors import FeedbackConflict
 from attune.domain.generations import FinishReason
+from attune.domain.status import to_status
 from attune.domain.times import to_timestamp
-from unit.client.servers import status_of
 
 G = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -27,7 +27,7 @@ def test_a_delta_says_the_end_only_at_the_end() -> None:
 def test_a_result_of_feedback_is_a_receipt_or_an_error() -> None:
     receipt = feedback_pb2.FeedbackReceipt(event_id=G, accept_time=to_timestamp(3.5), repeated_event=True)
     assert feedback_result(feedback_pb2.FeedbackResult(event_id=G, receipt=receipt)) == Receipt(G, 3.5, True)
-    refused = feedback_result(feedback_pb2.FeedbackResult(event_id=G, status=status_of(FeedbackConflict("other body"))))
+    refused = feedback_result(feedback_pb2.FeedbackResult(event_id=G, status=to_status(FeedbackConflict("other body"))))
     assert isinstance(refused, FeedbackConflict)
 
 
