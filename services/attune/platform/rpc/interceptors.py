@@ -1,0 +1,155 @@
+"""The one server interceptor: deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
+
+A call without a deadline is refused, one with a longer deadline than `max_deadline_s` is cut to it. An AttuneError goes
+out by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the
+log. CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from attune.domain.errors import AttuneError, DeadlineExceeded, DeadlineRequired
+from attune.domain.status import to_status
+
+log = logging.getLogger(__name__)
+EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
+BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def remaining_s(at_most: float) -> float:
+    """Seconds left of the call being served, to pass on to the calls made for it; never more than `at_most`."""
+    deadline = _deadline.get()
+    return at_most if deadline is None else max(0.0, min(at_most, deadline - time.monotonic()))
+
+
+class RpcMetrics:
+    """Calls started, and their duration by status."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.started = Counter("attune_rpc_started", "RPCs started", ["method"], registry=registry)
+        self.duration_s = Histogram(
+            "attune_rpc_duration_seconds",
+            "Duration of RPCs by method and status",
+            ["method", "status"],
+            registry=registry,
+            buckets=BUCKETS_S,
+        )
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """See the module."""
+
+    def __init__(self, metrics: RpcMetrics, max_deadline_s: float) -> None:
+        self._metrics = metrics
+        self._max_deadline_s = max_deadline_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(details)
+        if handler is None:
+            self._metrics.started.labels("other").inc()
+            return handler
+        if details.method.startswith(EXEMPT):
+            return handler
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
+        return _handler_like(handler, wrap(details.method, _behaviour(handler)))
+
+    def _wrap_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            with self._measured(method) as outcome:
+                try:
+                    async with asyncio.timeout(self._begin(context)):
+                        return await behaviour(request, context)
+                except Exception as error:
+                    await self._refuse(method, error, context, outcome)
+
+        return served
+
+    def _wrap_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            with self._measured(method) as outcome:
+                try:
+                    async with asyncio.timeout(self._begin(context)):
+                        async for response in behaviour(request, context):
+                            yield response
+                except Exception as error:
+                    await self._refuse(method, error, context, outcome)
+
+        return served
+
+    def _begin(self, context: grpc.aio.ServicerContext) -> float:
+        """Seconds the call may take; DeadlineRequired without a deadline."""
+        left = context.time_remaining()
+        if left is None:
+            raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
+        allowed = min(left, self._max_deadline_s)
+        _deadline.set(time.monotonic() + allowed)
+        return allowed
+
+    @contextmanager
+    def _measured(self, method: str) -> Any:
+        """Counts the call and its duration; `outcome` holds the status name."""
+        self._metrics.started.labels(method).inc()
+        started, outcome = time.monotonic(), ["OK"]
+        try:
+            yield outcome
+        except asyncio.CancelledError:
+            outcome[0] = "CANCELLED"
+            raise
+        finally:
+            self._metrics.duration_s.labels(method, outcome[0]).observe(time.monotonic() - started)
+
+    async def _refuse(
+        self, method: str, error: Exception, context: grpc.aio.ServicerContext, outcome: list[str]
+    ) -> None:
+        """Ends the call with the status of the error; raises."""
+        if isinstance(error, grpc.aio.AbortError):
+            outcome[0] = context.code().name if hasattr(context.code(), "name") else "UNKNOWN"
+            raise error
+        known = _as_attune_error(method, error)
+        outcome[0] = known.status
+        metadata = [("grpc-status-details-bin", to_status(known).SerializeToString())]
+        if known.retry_after_s is not None:
+            metadata.append(("grpc-retry-pushback-ms", str(round(known.retry_after_s * 1000))))
+        await context.abort(grpc.StatusCode[known.status], known.message, tuple(metadata))
+
+
+def _as_attune_error(method: str, error: Exception) -> AttuneError:
+    if isinstance(error, AttuneError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("the deadline passed before the answer was ready")
+    incident = uuid.uuid4().hex
+    log.error("unexpected failure %s in %s", incident, method, exc_info=error)
+    return AttuneError(f"internal error {incident}", metadata={"incident": incident})
+
+
+def _behaviour(handler: grpc.RpcMethodHandler) -> Callable[..., Any]:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _handler_like(handler: grpc.RpcMethodHandler, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler:
+    kinds = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    make = kinds[(handler.request_streaming, handler.response_streaming)]
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)

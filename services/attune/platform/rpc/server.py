@@ -1,0 +1,71 @@
+"""A gRPC server of one port: interceptor, health, reflection, keepalive, limits, and a stop that drains.
+
+A process has one for its app port and one for its control port, both from here. Health is NOT_SERVING until told
+otherwise, under the name of each service and under "" for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from attune.platform.rpc.interceptors import RpcMetrics, ServerInterceptor
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Clients may ping every 10 s, also while a long request sends nothing back.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A port that another process listens on is an error, never shared.
+    ("grpc.so_reuseport", 0),
+]
+Register = Callable[[grpc.aio.Server], None]
+
+
+class RpcServer:
+    """`services` maps full service names to what registers their servicer. `port` 0 takes a free one."""
+
+    def __init__(
+        self,
+        services: dict[str, Register],
+        *,
+        host: str,
+        port: int,
+        metrics: RpcMetrics,
+        max_deadline_s: float = 3600.0,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        interceptor = ServerInterceptor(metrics, max_deadline_s)
+        self._server = grpc.aio.server(interceptors=[interceptor], options=[*OPTIONS, *options])
+        self._health = health.aio.HealthServicer()
+        self._names = ["", *services]
+        for register in services.values():
+            register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        address = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        self.port = self._server.add_insecure_port(f"{address}:{port}")
+        self.address = f"{address}:{self.port}"
+
+    async def start(self) -> None:
+        """Accepts calls; health says NOT_SERVING."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, is_serving: bool) -> None:
+        for name in self._names:
+            await self._health.set(name, SERVING if is_serving else NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """NOT_SERVING, no new calls, running ones may take `grace_s` to end."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
