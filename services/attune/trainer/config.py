@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import ClassVar
+
+from pydantic import Field
 
 from attune.domain.generations import Sampling
+from attune.platform.config import ControlPort, Section, ServiceSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Addresses(Section):
@@ -83,9 +82,16 @@ class Gate(Section):
     kl_ceiling: float = Field(8.0, gt=0, description="Most nats a response to the reference; beyond it training stops.")
 
 
-class TrainerSettings(Section):
+class TrainerSettings(ServiceSettings):
     """Everything the trainer can be told."""
 
+    service: ClassVar[str] = "trainer"
+
+    control: ControlPort = ControlPort(port=7105)
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
+    metrics_port: int = Field(7205, ge=0, le=65535, description="Port of /metrics; 0 takes a free one.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    drain_s: float = Field(5.0, ge=0, description="Time for running calls at the end.")
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")

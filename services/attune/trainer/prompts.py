@@ -6,11 +6,35 @@ drawn from for rollouts; the held-out side is what the gate compares revisions o
 
 from __future__ import annotations
 
+import json
 import random
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+from attune.api.types.v1 import prompts_pb2
+from attune.domain.errors import InvalidInput
 from attune.domain.prompts import Prompt, is_held_out
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Prompts of a JSONL file, {"prompt": text or messages} a line; InvalidInput names file and line."""
+    prompts = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(Prompt.from_proto(_as_proto(json.loads(line)["prompt"])))
+        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+            raise InvalidInput(f'{path}:{number}: expected {{"prompt": text or messages}}: {error}') from None
+    return prompts
+
+
+def _as_proto(value: Any) -> prompts_pb2.Prompt:
+    turns = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    messages = [prompts_pb2.Message(role=turn["role"], content=turn["content"]) for turn in turns]
+    return prompts_pb2.Prompt(conversation=prompts_pb2.Conversation(messages=messages))
 
 
 class PromptPool:

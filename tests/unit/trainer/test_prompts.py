@@ -3,8 +3,9 @@
 import random
 
 import pytest
-from attune.domain.prompts import Prompt
-from attune.trainer.prompts import PromptPool
+from attune.domain.errors import InvalidInput
+from attune.domain.prompts import Message, Prompt
+from attune.trainer.prompts import PromptPool, read_prompts
 
 
 def prompts(n: int) -> list[Prompt]:
@@ -54,3 +55,22 @@ def test_draw_is_seeded_and_repeats_only_when_it_must():
     assert pool.draw(4, random.Random(1)) == pool.draw(4, random.Random(1))
     assert len(set(pool.draw(6, random.Random(2)))) == 6
     assert len(pool.draw(15, random.Random(3))) == 15
+
+
+def test_a_file_of_prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(
+        '{"prompt": "hi"}\n\n{"prompt": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]}'
+    )
+    chat = (Message("system", "be kind"), Message("user", "hi"))
+    assert read_prompts(path) == [Prompt.user("hi"), Prompt(messages=chat)]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"text": "x"}', '{"prompt": ""}', '{"prompt": [{"role": "cat", "content": "x"}]}', "3"]
+)
+def test_a_bad_line_is_named(tmp_path, line):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "fine"}\n' + line)
+    with pytest.raises(InvalidInput, match=r"prompts\.jsonl:2"):
+        read_prompts(path)

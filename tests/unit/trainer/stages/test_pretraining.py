@@ -10,7 +10,7 @@ import torch
 from attune.domain.errors import InvalidInput
 from attune.modeling.loading import load_policy
 from attune.modeling.tokenizer import tokenizer_hash
-from attune.trainer.stages.pretraining import pack, pretrain
+from attune.trainer.stages.pretraining import pack, pretrain, separate
 from attune.trainer.stages.training import StageProgress, StageSettings
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, tiny_policy_folder, tiny_shape, tiny_tokenizer
@@ -70,6 +70,11 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, texts: Path) ->
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
+def test_short_texts_may_stand_alone(tmp_path: Path, texts: Path) -> None:
+    result = pretrain([texts], tmp_path / "base", tiny_shape(), SETTINGS, vocabulary=300, is_packed=False)
+    assert result.loss < 5.5
+
+
 def test_a_second_call_returns_the_first_result(tmp_path: Path, texts: Path) -> None:
     first = pretrain([texts], tmp_path / "base", tiny_shape(), SETTINGS, vocabulary=300, sequence_tokens=24)
     calls: list[StageProgress] = []
@@ -110,3 +115,11 @@ def test_conversations_are_rendered_by_the_template() -> None:
     width = len(tokenizer.apply_chat_template(conversation)["input_ids"])
     (sequence,) = pack(tokenizer, [conversation], width)
     assert tokenizer.decode(sequence.ids) == "<|user|>Hi<|assistant|>Yo<|end|>"
+
+
+def test_separate_documents_stand_alone_and_long_ones_go_on() -> None:
+    tokenizer = tiny_tokenizer()
+    one, two = ([*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("ab", "abcdefgh"))
+    assert (len(one), len(two)) == (3, 9)
+    sequences = [sequence.ids for sequence in separate(tokenizer, ["ab", "abcdefgh"], 5)]
+    assert sequences == [tuple(one), tuple(two[:5]), tuple(two[4:])]

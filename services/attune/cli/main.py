@@ -1,0 +1,67 @@
+"""`attune`: the one program. Command groups live in files of their own and are imported only when they run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from attune.domain.errors import AttuneError
+
+# name: (file:command, one line of help). --help is made of this table, so that it imports nothing.
+COMMANDS = {
+    "demo": ("demo:demo", "Watch a language model get better from people's rankings, end to end."),
+    "up": ("up:up", "Run all services on this machine."),
+    "status": ("status:status", "Show what every service is doing."),
+    "generate": ("generate:generate", "Ask the policy for completions."),
+    "feedback": ("feedback:feedback", "Rate, compare, rank, correct; run ingest and join; erase a person."),
+    "revisions": ("revisions:revisions", "List, show and prune revisions."),
+    "promote": ("promote:promote", "Point stable at a revision."),
+    "rollback": ("rollback:rollback", "Point stable back at the revision before."),
+    "pretrain": ("pretrain:pretrain", "Make a base model from text."),
+    "sft": ("sft:sft", "Fine-tune a model on demonstrations."),
+    "reward-model": ("reward_model:reward_model", "Train a reward model on rankings, pairs and ratings."),
+    "policy": ("policy:policy", "Run the policy server."),
+    "reward": ("reward:reward", "Run the reward server."),
+    "trainer": ("trainer:trainer", "Run the trainer."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named in COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        file, command = COMMANDS[name][0].split(":")
+        return getattr(import_module(f"attune.cli.{file}"), command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="attune")
+def attune() -> None:
+    """Online reinforcement learning from human feedback, as services.
+
+    A newcomer starts with `attune demo`.
+    """
+
+
+def main() -> None:
+    """The program; an AttuneError becomes one line and exit status 1."""
+    try:
+        attune()
+    except AttuneError as error:
+        click.echo(f"attune: {error.message}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
