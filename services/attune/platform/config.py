@@ -96,14 +96,14 @@ def load_settings(
         raise ConfigurationInvalid("; ".join(_readable(e) for e in error.errors())) from None
 
 
-def listing(cls: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """Every setting by its dotted key, in order of declaration."""
+def listing(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None) -> Iterator[Setting]:
+    """Every setting by its dotted key, in order of declaration; `defaults` overrides those of a section's class."""
     for name, field in cls.model_fields.items():
         key = f"{prefix}{name}"
+        default = getattr(defaults, name) if defaults else field.get_default(call_default_factory=True)
         if section := _section(field.annotation):
-            yield from listing(section, f"{key}.")
+            yield from listing(section, f"{key}.", default if isinstance(default, BaseModel) else None)
             continue
-        default = field.get_default(call_default_factory=True)
         kind = getattr(field.annotation, "__name__", str(field.annotation))
         yield Setting(key, kind, str(default), field.description or "")
 
