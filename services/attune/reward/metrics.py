@@ -32,3 +32,13 @@ class RewardMetrics:
         self.load_refused = Counter(
             "attune_reward_load_refused_total", "Revisions refused, by reason.", ["reason"], registry=registry
         )
+        self.registry_errors = Counter(
+            "attune_reward_registry_errors_total",
+            "Looks at the registry that failed, by error.",
+            ["error"],
+            registry=registry,
+        )
+
+    def count_registry_error(self, error: Exception) -> None:
+        """Counts a look at the registry that failed; it will be looked at again."""
+        self.registry_errors.labels(getattr(error, "reason", type(error).__name__)).inc()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 class RewardRevisions:
     """`loaded` is what requests are answered from. `cache` is a folder for what a remote registry sends; `on_live` is
-    called on the event loop each time another revision has become live."""
+    awaited each time another revision has become live."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class RewardRevisions:
         *,
         cache: Path,
         metrics: RewardMetrics,
-        on_live: Callable[[], None],
+        on_live: Callable[[], Awaitable[None]],
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -69,7 +69,7 @@ class RewardRevisions:
             if before:
                 self._metrics.revision_info.remove(before)
             self._metrics.revision_info.labels(name).set(1)
-            self._on_live()
+            await self._on_live()
 
     def preload(self, revision: str, epoch: int) -> float:
         """Loads a revision beside the live one; seconds it took. Blocks. Raises what LoadedRevisions.preload does."""

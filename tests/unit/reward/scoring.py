@@ -25,6 +25,10 @@ class Running:
     scorer: Scorer
 
 
+async def _nothing() -> None:
+    pass
+
+
 @asynccontextmanager
 async def running_scorer(tmp_path: Path, folder: Path) -> AsyncIterator[Running]:
     """Revision 1 is stable and live, revision 2 published."""
@@ -33,7 +37,7 @@ async def running_scorer(tmp_path: Path, folder: Path) -> AsyncIterator[Running]
     for number in (1, 2):
         registry.publish(MODEL.revision(number), folder, epoch=epoch)
     metrics = RewardMetrics(CollectorRegistry())
-    revisions = RewardRevisions(registry, MODEL, cache=tmp_path / "cache", metrics=metrics, on_live=lambda: None)
+    revisions = RewardRevisions(registry, MODEL, cache=tmp_path / "cache", metrics=metrics, on_live=_nothing)
     await revisions.follow(registry.move_alias(MODEL, "stable", 1, epoch=epoch, actor="test", reason=""))
     scorer = Scorer(revisions.loaded, BatchLimits(), metrics)
     task = asyncio.create_task(scorer.run())

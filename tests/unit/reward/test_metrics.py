@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from attune.domain.errors import RegistryCorrupt
 from attune.reward.metrics import RewardMetrics
 from prometheus_client import CollectorRegistry
 
 
 def test_names() -> None:
     registry = CollectorRegistry()
-    RewardMetrics(registry)
+    metrics = RewardMetrics(registry)
     assert {family.name for family in registry.collect()} == {
         "attune_score_pairs",
         "attune_score_duration_seconds",
@@ -17,4 +18,9 @@ def test_names() -> None:
         "attune_reward_revision_info",
         "attune_reward_swaps",
         "attune_reward_load_refused",
+        "attune_reward_registry_errors",
     }
+    metrics.count_registry_error(RegistryCorrupt("torn"))
+    metrics.count_registry_error(OSError("away"))
+    for error in ("REGISTRY_CORRUPT", "OSError"):
+        assert registry.get_sample_value("attune_reward_registry_errors_total", {"error": error}) == 1

@@ -63,8 +63,11 @@ class Shop:
             MODEL,
             cache=tmp_path / "cache",
             metrics=RewardMetrics(self.measured),
-            on_live=lambda: self.went_live.append(self.revisions.loaded.live),
+            on_live=self._note_live,
         )
+
+    async def _note_live(self) -> None:
+        self.went_live.append(self.revisions.loaded.live)
 
     def publish(self, spoil: Callable[[Path], None] | None = None) -> str:
         name = MODEL.revision(self.registry.next_number(MODEL))

@@ -1,0 +1,44 @@
+"""Settings of the reward server. The defaults run on a laptop."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from attune.platform.config import AppPort, ControlPort, Section, ServiceSettings
+from attune.reward.scorer import MAX_PAIRS, BatchLimits
+
+
+class Batching(Section):
+    """How pairs of many callers are scored together."""
+
+    pairs: int = Field(64, ge=1, description="Most pairs of a batch.")
+    tokens: int = Field(16_384, ge=1, description="Most tokens of a batch, padding included.")
+    round_pairs: int = Field(MAX_PAIRS, ge=1, description="Most pairs that are sorted by length together.")
+    queue_pairs: int = Field(8192, ge=1, description="Most pairs that wait; more are refused.")
+
+    def limits(self) -> BatchLimits:
+        return BatchLimits(self.pairs, self.tokens, self.round_pairs, self.queue_pairs)
+
+
+class RewardSettings(ServiceSettings):
+    """Everything the reward server can be told."""
+
+    service: ClassVar[str] = "reward"
+
+    reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
+    registry: str = Field("registry", description="Folder or URL of the registry.")
+    cache_folder: str = Field("cache/reward", description="Folder for revisions of a registry that is elsewhere.")
+    app: AppPort = AppPort(port=7002)
+    control: ControlPort = ControlPort(port=7102)
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
+    metrics_port: int = Field(7202, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    device: str = Field("auto", description="auto, cpu or cuda.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Of the trunk; the head is always float32.")
+    threads: int = Field(0, ge=0, description="Threads of torch; 0: its own choice.")
+    poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks at the registry's aliases.")
+    batch: Batching = Batching()
+    max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -1,0 +1,101 @@
+"""The reward server as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import torch
+
+from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
+from attune.domain.revisions import STABLE, ModelName
+from attune.platform.lifecycle import until_stopped
+from attune.platform.registry.follow import AliasFollower
+from attune.platform.registry.registry import Registry
+from attune.platform.rpc.interceptors import RpcMetrics
+from attune.platform.rpc.server import RpcServer
+from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.reward.config import RewardSettings
+from attune.reward.control import RewardControlServicer
+from attune.reward.metrics import RewardMetrics
+from attune.reward.revisions import RewardRevisions
+from attune.reward.scorer import Scorer
+from attune.reward.servicer import RewardServicer
+
+log = logging.getLogger(__name__)
+APP_SERVICE = "attune.api.reward.v1.RewardService"
+CONTROL_SERVICE = "attune.api.reward.v1.RewardControlService"
+
+
+async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
+    """Runs until `stop`; raises what ends the process."""
+    set_up_logging(settings.log_level)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    measured = new_metrics()
+    metrics, rpc_metrics = RewardMetrics(measured), RpcMetrics(measured)
+    async with AsyncExitStack() as stack:
+        metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        model = ModelName("rewards", settings.reward_model)
+        registry = Registry(settings.registry)
+        revisions = RewardRevisions(
+            registry,
+            model,
+            cache=Path(settings.cache_folder),
+            metrics=metrics,
+            on_live=lambda: app.set_serving(True),
+            device=_device(settings.device),
+            dtype=getattr(torch, settings.dtype),
+        )
+        scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
+        scoring = asyncio.create_task(scorer.run())
+        stack.push_async_callback(_end, scoring)
+        servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions)
+        app = RpcServer(
+            {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
+            host=settings.app.host,
+            port=settings.app.port,
+            metrics=rpc_metrics,
+            max_deadline_s=settings.max_deadline_s,
+        )
+        control = RpcServer(
+            {
+                CONTROL_SERVICE: lambda server: control_pb2_grpc.add_RewardControlServiceServicer_to_server(
+                    control_servicer, server
+                )
+            },
+            host=settings.control.host,
+            port=settings.control.port,
+            metrics=rpc_metrics,
+        )
+        for server in (app, control):
+            await server.start()
+            stack.push_async_callback(server.stop, settings.grace_s)
+        await control.set_serving(True)
+        log.info("reward: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
+        follower = AliasFollower(
+            registry,
+            model,
+            [STABLE],
+            poll_interval_s=settings.poll_interval_s,
+            on_change=revisions.follow,
+            on_error=metrics.count_registry_error,
+        )
+        await follower.look()
+        if not revisions.loaded.live:
+            log.warning("%s has no stable revision; publish one: attune reward-model --publish %s", model, model)
+        # Shielded: a stop ends the following at once, but the scorer only after the calls that wait for it.
+        await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

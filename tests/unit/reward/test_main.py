@@ -1,0 +1,77 @@
+"""The reward server whole: waits without a revision, serves once stable names one, drains on a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from attune.client import NO_RETRY, AsyncClient, Prompt
+from attune.client.control import AsyncRewardControlClient
+from attune.domain.errors import InvalidInput, NoRevision, ServerUnavailable
+from attune.domain.revisions import ModelName
+from attune.platform.config import AppPort, ControlPort
+from attune.platform.registry.registry import Registry
+from attune.reward.config import RewardSettings
+from attune.reward.main import main
+
+MODEL = ModelName("rewards", "support")
+PAIR = (Prompt.user("Where is my order?"), "On its way.")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def test_from_an_empty_registry_to_scores_and_a_stop(
+    tmp_path: Path, tiny_reward: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune.reward.main.set_up_logging", lambda level: caplog.set_level(logging.INFO))
+    settings = RewardSettings(
+        registry=str(tmp_path / "registry"),
+        cache_folder=str(tmp_path / "cache"),
+        app=AppPort(port=free_port()),
+        control=ControlPort(port=free_port()),
+        metrics_port=0,
+        device="cpu",
+        poll_interval_s=0.02,
+    )
+    stop = asyncio.Event()
+    process = asyncio.create_task(main(settings, stop))
+    address = f"127.0.0.1:{settings.app.port}"
+    control_address = f"127.0.0.1:{settings.control.port}"
+    async with (
+        AsyncClient(app_id="test", reward_address=address, retry=NO_RETRY) as client,
+        AsyncRewardControlClient(control_address, NO_RETRY) as control,
+    ):
+        await control.wait_until_serving(30)
+        with pytest.raises(ServerUnavailable, match="NOT_SERVING"):
+            await client.wait_until_serving(0.05)
+        with pytest.raises(NoRevision):
+            await client.score([PAIR])
+        registry = Registry(settings.registry)
+        epoch = registry.take_epoch([MODEL], "test")
+        registry.publish(MODEL.revision(1), tiny_reward, epoch=epoch)
+        registry.move_alias(MODEL, "stable", 1, epoch=epoch, actor="test", reason="")
+        await client.wait_until_serving(30)
+        assert "attune reward-model --publish rewards/support" in caplog.text
+        scored = await client.score([PAIR] * 3)
+        assert scored.revision == "rewards/support/revisions/1"
+        assert scored.raw[0] == pytest.approx(scored.raw[2])
+        assert scored.normalised[0] == pytest.approx((scored.raw[0] - 0.25) / 2, abs=1e-5)
+        with pytest.raises(InvalidInput) as raised:
+            await client.score([])
+        assert raised.value.violations[0].field == "pairs"
+        await control.pause("so that a call is running at the stop")
+        running = asyncio.create_task(client.score([PAIR]))
+        async with asyncio.timeout(10):
+            while not (await control.status()).queued_pairs:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await control.resume()
+        stop.set()
+        assert (await running).raw[0] == pytest.approx(scored.raw[0], abs=1e-5)
+        await process
