@@ -11,6 +11,7 @@ import click
 
 from attune.cli.addresses import address_option
 from attune.cli.output import as_dict, print_json
+from attune.cli.service import service_command
 from attune.client import Client, Receipt
 from attune.client.control import FeedbackControlClient
 
@@ -20,6 +21,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group("feedback")
 def feedback() -> None:
     """Run the feedback services, or give feedback by hand."""
+
+
+feedback.add_command(
+    service_command(
+        "ingest", "attune.feedback.ingest", "IngestSettings", "Accepts feedback; what it acknowledges is never lost."
+    )
+)
+feedback.add_command(
+    service_command(
+        "join", "attune.feedback.join", "JoinSettings", "Matches feedback with generations into training examples."
+    )
+)
 
 
 def _giving(command: F) -> F:

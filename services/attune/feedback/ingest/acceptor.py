@@ -91,6 +91,7 @@ class Acceptor:
         self._recent: OrderedDict[Key, Accepted] = OrderedDict()
         self._is_closing = False
         self.failure: Future[None] = Future()
+        self.failure.set_running_or_notify_cancel()
         self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
 
     def __enter__(self) -> Acceptor:
@@ -156,14 +157,14 @@ class Acceptor:
         try:
             self._producer.trim(self._clock())
         except EventLogUnavailable as error:
-            logger.warning("the event log cannot be trimmed now", extra={"error": error.message})
+            logger.warning("the event log cannot be trimmed now: %s", error.message)
 
     def _write(self, group: list[Waiting]) -> None:
         accept_time = self._clock()
         try:
             self._producer.append(list(_records(group, accept_time)))
         except EventLogUnavailable as error:
-            logger.warning("feedback was refused", extra={"events": len(group), "error": error.message})
+            logger.warning("%d events were refused: %s", len(group), error.message)
             refusal = EventLogUnavailable("the event log cannot store now", retry_after_s=RETRY_AFTER_S)
             self._refuse(group, refusal)
             return

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from attune.api.events.v1 import events_pb2
 from attune.domain.times import to_timestamp
+from attune.feedback.join.freshness import Freshness
 from attune.feedback.join.matching import Changes
 from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.reading import Reader
@@ -39,6 +40,7 @@ class JoinConsumer:
         metrics: JoinMetrics,
         *,
         feedback_retention_s: float,
+        freshness: Freshness | None = None,
         sweep_interval_s: float = 5.0,
         idle_wait_s: float = 0.5,
         clock: Callable[[], float] = time.time,
@@ -46,6 +48,7 @@ class JoinConsumer:
         self._store, self._tail, self._dead_letters, self._metrics = store, tail, dead_letters, metrics
         self._feedback_retention_us = round(feedback_retention_s * 1_000_000)
         self._sweep_interval_s, self._idle_wait_s, self._clock = sweep_interval_s, idle_wait_s, clock
+        self._freshness = freshness
         self._reader = Reader(store.engine)
         self._next_sweep = time.monotonic()
 
@@ -75,29 +78,24 @@ class JoinConsumer:
         return len(batch.records)
 
     def sweep(self) -> None:
-        """Expires what can no longer join, forgets old days, trims the dead letters."""
+        """Expires what can no longer join, forgets old days, trims the dead letters, follows freshness up."""
         expired = self._store.expire(self._tail.read_us(Topic.GENERATIONS))
         if expired:
             self._metrics.events.labels("expired").inc(expired)
-            logger.info("events expired: their generations never came", extra={"events": expired})
+            logger.info("%d events expired: their generations never came", expired)
         self._store.forget(self._tail.read_us(Topic.FEEDBACK), self._feedback_retention_us)
         self._dead_letters.trim(self._clock())
         self._metrics.pending.set(self._reader.pending())
+        if self._freshness is not None:
+            self._freshness.follow_up()
 
     def _count(self, changes: Changes, unreadable: list[SetAside]) -> None:
         for result, number in changes.results.items():
             self._metrics.events.labels(result).inc(number)
         for item in (*unreadable, *changes.set_aside):
             self._metrics.dead_letters.labels(item.reason).inc()
-            logger.warning(
-                "entry set aside",
-                extra={
-                    "topic": item.topic,
-                    "offset": item.place.offset,
-                    "index": item.place.index,
-                    "reason": item.reason,
-                },
-            )
+            where = (item.topic, item.place.partition, item.place.offset, item.place.index)
+            logger.warning("set aside %s/%d at %d[%d]: %s", *where, item.reason)
         self._metrics.examples.inc(len(changes.examples))
         self._metrics.conflicts.labels("join").inc(len(changes.conflicts))
         for delay_us in changes.delays_us:

@@ -106,10 +106,8 @@ class FeedbackControlServicer(control_pb2_grpc.FeedbackControlServiceServicer):
         store = self._store
         erase_us = round(self._clock() * 1_000_000)
         report = erase_subject(store.engine, store.erased, store.limits, app_id, subject_id, erase_us)
-        logger.info(
-            "a subject was erased",
-            extra={"events": report.events, "examples": len(report.example_sequences)},
-        )
+        erased = (report.events, report.generations, len(report.example_sequences))
+        logger.info("a person was erased: %d events, %d generations, %d examples", *erased)
         return report
 
     def _status(self) -> control_pb2.GetStatusResponse:

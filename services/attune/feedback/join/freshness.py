@@ -100,7 +100,7 @@ class Freshness:
             try:
                 observed += self._settle(name, first_us)
             except (AttuneError, OSError) as error:
-                logger.warning("freshness waits for the registry", extra={"revision": name, "error": str(error)})
+                logger.warning("freshness of %s waits for the registry: %s", name, error)
         return observed
 
     def _settle(self, text: str, first_us: int) -> int:

@@ -1,0 +1,203 @@
+"""FeedbackService over in-process gRPC: receipts, statuses, streams, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import pytest
+from attune.api.feedback.v1 import feedback_pb2, feedback_pb2_grpc
+from attune.client.errors import error_of_call, from_status
+from attune.domain.errors import EventLogUnavailable, FeedbackConflict, InvalidInput, QueueFull
+from attune.domain.feedback import Demonstration, FeedbackEvent, Rating
+from attune.feedback.ingest.acceptor import Acceptor
+from attune.feedback.ingest.metrics import IngestMetrics
+from attune.feedback.ingest.servicer import FeedbackServicer
+from attune.platform.events.log import Topic
+from attune.platform.events.memory import MemoryEventLog
+from attune.platform.rpc.interceptors import RpcMetrics
+from attune.platform.rpc.server import RpcServer
+from feedback_samples import NOON_S, an_event, an_id, completion
+from prometheus_client import CollectorRegistry
+
+Stub = feedback_pb2_grpc.FeedbackServiceStub
+TIMEOUT_S = 10.0
+
+
+@pytest.fixture
+def log() -> MemoryEventLog:
+    return MemoryEventLog(clock=lambda: NOON_S)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def stub(log: MemoryEventLog, registry: CollectorRegistry) -> AsyncIterator[Stub]:
+    with Acceptor(log.producer(Topic.FEEDBACK), queue_events=500, clock=lambda: NOON_S) as acceptor:
+        servicer = FeedbackServicer(acceptor, IngestMetrics(registry))
+        server = RpcServer(
+            {
+                "attune.api.feedback.v1.FeedbackService": lambda server: (
+                    feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, server)
+                )
+            },
+            host="127.0.0.1",
+            port=0,
+            metrics=RpcMetrics(registry),
+        )
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield feedback_pb2_grpc.FeedbackServiceStub(channel)
+        await server.stop(1.0)
+
+
+def submission(event: FeedbackEvent) -> feedback_pb2.SubmitFeedbackRequest:
+    return feedback_pb2.SubmitFeedbackRequest(event=event.to_proto())
+
+
+def records(log: MemoryEventLog) -> int:
+    return log.consumer(Topic.FEEDBACK).end_offset(0)
+
+
+async def test_an_event_is_acknowledged_with_a_receipt(stub: Stub, log: MemoryEventLog) -> None:
+    response = await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
+    assert response.receipt.event_id == an_id(1001)
+    assert response.receipt.accept_time.seconds == NOON_S
+    assert not response.receipt.repeated_event
+    assert records(log) == 1
+
+
+async def test_a_repeat_succeeds_and_a_conflict_does_not(
+    stub: Stub, log: MemoryEventLog, registry: CollectorRegistry
+) -> None:
+    await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
+    again = await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
+    assert again.receipt.repeated_event
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SubmitFeedback(submission(an_event(1, Rating(completion(1), 0.0))), timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert isinstance(error_of_call(caught.value), FeedbackConflict)
+    assert records(log) == 1
+    assert registry.get_sample_value("attune_feedback_repeated_total") == 1
+    assert registry.get_sample_value("attune_feedback_conflicts_total", {"where": "ingest"}) == 1
+    assert registry.get_sample_value("attune_feedback_ack_duration_seconds_count") == 2
+    for outcome in ("accepted", "repeated", "conflict"):
+        labels = {"kind": "rating", "outcome": outcome}
+        assert registry.get_sample_value("attune_feedback_events_total", labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("rating", "field"), [(math.nan, "event.rating.value"), (1.01, "event.rating.value"), (-1.0, "event.rating.value")]
+)
+async def test_a_bad_rating_is_refused_by_its_field(stub: Stub, log: MemoryEventLog, rating: float, field: str) -> None:
+    request = submission(an_event())
+    request.event.rating.value = rating
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SubmitFeedback(request, timeout=TIMEOUT_S)
+    error = error_of_call(caught.value)
+    assert isinstance(error, InvalidInput)
+    assert [v.field for v in error.violations] == [field]
+    assert records(log) == 0
+
+
+async def test_a_time_no_calendar_has_is_refused(stub: Stub) -> None:
+    request = submission(an_event())
+    request.event.occurred_time.seconds = 2**63 - 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SubmitFeedback(request, timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_batch_answers_each_event_and_is_one_record(stub: Stub, log: MemoryEventLog) -> None:
+    events = [an_event(number).to_proto() for number in (1, 2, 3, 2)]
+    events[2].rating.value = math.nan
+    events.append(an_event(1, Rating(completion(1), 0.0)).to_proto())
+    response = await stub.IngestFeedback(feedback_pb2.IngestFeedbackRequest(events=events), timeout=TIMEOUT_S)
+    assert [result.event_id for result in response.results] == [event.event_id for event in events]
+    assert [result.status.code for result in response.results] == [0, 0, 3, 0, 6]
+    assert response.results[3].receipt.repeated_event
+    assert isinstance(from_status(response.results[2].status), InvalidInput)
+    assert "events[2].rating.value" in response.results[2].status.message
+    assert isinstance(from_status(response.results[4].status), FeedbackConflict)
+    assert sum(1 for result in response.results if result.HasField("receipt")) == 3
+
+
+@pytest.mark.parametrize("number", [0, 1001])
+async def test_a_batch_has_its_limits(stub: Stub, number: int) -> None:
+    request = feedback_pb2.IngestFeedbackRequest(events=[an_event().to_proto()] * number)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.IngestFeedback(request, timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_the_queue_cannot_hold_is_refused_with_a_wait(stub: Stub) -> None:
+    events = [an_event(number).to_proto() for number in range(1000)]
+    response = await stub.IngestFeedback(feedback_pb2.IngestFeedbackRequest(events=events), timeout=TIMEOUT_S)
+    refused = [from_status(result.status) for result in response.results if result.status.code]
+    assert all(isinstance(error, QueueFull) and error.retry_after_s for error in refused)
+    accepted = [result.event_id for result in response.results if not result.status.code]
+    assert len(accepted) >= 500
+    assert len(accepted) + len(refused) == 1000
+
+
+async def test_a_full_log_is_unavailable_and_recovers(stub: Stub, log: MemoryEventLog) -> None:
+    log.max_bytes = 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    error = error_of_call(caught.value)
+    assert isinstance(error, EventLogUnavailable)
+    assert error.retry_after_s
+    log.max_bytes = None
+    response = await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
+    assert not response.receipt.repeated_event
+
+
+async def test_a_call_without_a_deadline_is_refused(stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SubmitFeedback(submission(an_event()))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_stream_answers_in_order_and_refuses_one_by_one(stub: Stub) -> None:
+    async def requests() -> AsyncIterator[feedback_pb2.StreamFeedbackRequest]:
+        for number in range(600):
+            proto = an_event(number).to_proto()
+            if number == 300:
+                proto.subject_id = ""
+            yield feedback_pb2.StreamFeedbackRequest(event=proto)
+
+    results = [response.result async for response in stub.StreamFeedback(requests(), timeout=30.0)]
+    assert [result.event_id for result in results] == [an_id(1000 + number) for number in range(600)]
+    assert [i for i, result in enumerate(results) if result.status.code] == [300]
+
+
+async def test_a_stream_answers_before_it_is_asked_again(stub: Stub) -> None:
+    call = stub.StreamFeedback(timeout=TIMEOUT_S)
+    for number in (1, 2):
+        await call.write(feedback_pb2.StreamFeedbackRequest(event=an_event(number).to_proto()))
+        response = await call.read()
+        assert response.result.receipt.event_id == an_id(1000 + number)
+    await call.done_writing()
+    assert await call.read() == grpc.aio.EOF
+
+
+async def test_a_cancelled_stream_leaves_the_server_serving(stub: Stub) -> None:
+    call = stub.StreamFeedback(timeout=TIMEOUT_S)
+    await call.write(feedback_pb2.StreamFeedbackRequest(event=an_event(1).to_proto()))
+    await call.read()
+    call.cancel()
+    response = await stub.SubmitFeedback(submission(an_event(2)), timeout=TIMEOUT_S)
+    assert response.receipt.event_id == an_id(1002)
+
+
+async def test_many_callers_with_one_event_write_it_once(stub: Stub, log: MemoryEventLog) -> None:
+    long = an_event(1, Demonstration(completion(1), "x" * 1000))
+    responses = await asyncio.gather(*(stub.SubmitFeedback(submission(long), timeout=TIMEOUT_S) for _ in range(50)))
+    assert sum(not response.receipt.repeated_event for response in responses) == 1
+    assert records(log) == 1
