@@ -10,13 +10,13 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 ADDRESSES = {
-    "policy": "localhost:7001",
-    "policy_control": "localhost:7101",
-    "reward": "localhost:7002",
-    "reward_control": "localhost:7102",
-    "feedback": "localhost:7003",
-    "join": "localhost:7104",
-    "trainer": "localhost:7105",
+    "policy": "127.0.0.1:7001",
+    "policy_control": "127.0.0.1:7101",
+    "reward": "127.0.0.1:7002",
+    "reward_control": "127.0.0.1:7102",
+    "feedback": "127.0.0.1:7003",
+    "join": "127.0.0.1:7104",
+    "trainer": "127.0.0.1:7105",
 }
 
 

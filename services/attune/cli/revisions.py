@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from attune.cli.addresses import registry_option
 from attune.cli.output import print_json
@@ -33,7 +33,7 @@ def list_revisions(model: str, as_json: bool, registry: str) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("revision", "aliases", "made", "parent", "examples to", "metrics")
+    table = Table(Column("revision", no_wrap=True), "aliases", "made", "parent", "examples to", "metrics")
     for row in rows:
         figures = "  ".join(f"{key} {value:.3g}" for key, value in row["metrics"].items())
         aliases = " ".join(row["aliases"]) + (" (pruned)" if row["pruned"] else "")

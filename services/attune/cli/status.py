@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from attune.cli.addresses import address_option
 from attune.cli.output import as_dict, print_json
@@ -16,6 +16,8 @@ from attune.client import NO_RETRY
 from attune.client.calls import Connection
 from attune.client.control import FeedbackControlClient, PolicyControlClient, RewardControlClient, TrainerClient
 from attune.domain.errors import AttuneError
+
+ONLY_IN_JSON = ("metrics", "topics", "phase", "paused", "policy", "reward")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _trainer(address: str, timeout_s: float) -> Mapping[str, Any]:
 
 
 def _print(rows: list[Row]) -> None:
-    table = Table("service", "address", "state", "what it says")
+    table = Table("service", Column("address", no_wrap=True), "state", "what it says")
     for row in rows:
         state = f"[red]{row.error}[/red]" if row.error else f"[green]{_state(row.facts)}[/green]"
         table.add_row(row.service, row.address, state, _said(row.facts))
@@ -117,15 +119,15 @@ def _state(facts: Mapping[str, Any]) -> str:
 
 
 def _said(facts: Mapping[str, Any]) -> str:
-    """Short facts on one line; figures of the last step and progress of topics are for --json."""
-    shown = {key: value for key, value in facts.items() if key not in ("metrics", "topics", "phase", "paused")}
+    """Short facts on one line; a revision in a list is its number."""
+    shown = {key: value for key, value in facts.items() if key not in ONLY_IN_JSON}
     shown["lag_records"] = sum(topic["lag_records"] for topic in facts.get("topics", ()))
     return "  ".join(f"{key} {_short(value)}" for key, value in shown.items() if value not in ("", 0, [], {}))
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(str(item).rpartition("/")[2] for item in value)
     if isinstance(value, dict):
         return ",".join(f"{key.lower()} {count}" for key, count in value.items())
     return str(value)

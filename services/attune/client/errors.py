@@ -48,9 +48,10 @@ def _from_details(details: bytes | None) -> AttuneError | None:
 
 
 def _from_transport(call: FailedCall) -> AttuneError:
-    name = call.code().name
-    message = f"{name}: {call.details() or 'no details'}"
-    return _BY_TRANSPORT_STATUS.get(name, AttuneError)(message, metadata={"grpc_status": name})
+    """gRPC's own words are long; their end says what happened, and all of them stay in the metadata."""
+    name, details = call.code().name, call.details() or ""
+    message = f"{name}: {details.rpartition(': ')[2] or 'no details'}"
+    return _BY_TRANSPORT_STATUS.get(name, AttuneError)(message, metadata={"grpc_status": name, "details": details})
 
 
 def from_status(status: status_pb2.Status) -> AttuneError:

@@ -21,7 +21,7 @@ class Call:
         return self._code
 
     def details(self) -> str:
-        return "words"
+        return "long: words"
 
     def trailing_metadata(self) -> tuple[tuple[str, Any], ...]:
         return self._metadata
@@ -53,8 +53,8 @@ def test_a_reason_becomes_its_class(cls: type[AttuneError]) -> None:
 def test_a_failure_of_the_transport_names_its_status(code: grpc.StatusCode, cls: type[AttuneError]) -> None:
     got = error_of_call(Call(code))
     assert type(got) is cls
-    assert got.metadata == {"grpc_status": code.name}
-    assert "words" in got.message
+    assert got.metadata == {"grpc_status": code.name, "details": "long: words"}
+    assert got.message == f"{code.name}: words"
 
 
 def test_pushback_is_when_to_come_back() -> None:
