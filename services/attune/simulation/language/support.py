@@ -155,10 +155,10 @@ SUPPORT = Language(
             ("close", {None: 60, _OFFER: 40}),
         ),
         Quality.BAD: (
-            ("greeting", {None: 70, _NAMED: 6, _PLAIN: 14, _WRONG: 10}),
+            ("greeting", {None: 70, _NAMED: 15, _PLAIN: 12, _WRONG: 3}),
             ("empathy", {None: 75, _EMPATHY: 5, Say("empathy", fits=False): 20}),
             ("aside", {None: 30, _FILLER: 20, _OFF_TOPIC: 20, _RUDE: 30}),
-            ("product", {None: 75, _NAMED: 10, _WRONG: 15}),
+            ("product", {None: 68, _NAMED: 28, _WRONG: 4}),
             ("action", {None: 30, _STEP: 8, _VAGUE: 35, Say("step", fits=False): 27}),
             ("aside", {None: 40, _FILLER: 20, _OFF_TOPIC: 15, _RUDE: 25}),
             ("close", {None: 94, _OFFER: 6}),
