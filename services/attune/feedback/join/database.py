@@ -1,6 +1,7 @@
 """Opens the join database: engine, migrations, and the one place that knows a dialect.
 
-SQLite runs with a write-ahead log and synchronous=FULL, so that what the join has committed survives a power cut.
+SQLite runs with a write-ahead log and synchronous=FULL, so that what the join has committed survives a power cut;
+deleted rows are overwritten, so that erasure erases.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ def open_database(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Brings the schema to the newest migration; nothing happens when it is there."""
+    """Brings the schema to the newest migration in one transaction; nothing happens when it is there."""
     config = Config()
     config.set_main_option("script_location", "attune.feedback.join:migrations")
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # The driver begins no transaction for DDL by itself: a process killed here would leave half a schema.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -77,5 +81,6 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     cursor.close()

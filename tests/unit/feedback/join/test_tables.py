@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from attune.feedback.join.database import migrate, open_database
 from attune.feedback.join.tables import metadata
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -30,12 +30,13 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_migration_that_cannot_run_stops_the_start(tmp_path: Path) -> None:
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE prompts (other INTEGER)"))
     with pytest.raises(Exception, match="prompts"):
         migrate(engine)
+    assert inspect(engine).get_table_names() == ["prompts"]
     engine.dispose()
 
 

@@ -1,0 +1,148 @@
+"""Real processes of ingest and join, killed while people send feedback: what was acknowledged counts exactly once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from attune.api.events.v1 import events_pb2
+from attune.client import Client, FeedbackEvent, Rating, RetryPolicy, new_event
+from attune.client.control import FeedbackControlClient
+from attune.domain.errors import AttuneError
+from attune.platform.events.log import Topic
+from attune.platform.events.sqlite import SqliteEventLog
+from feedback_samples import APP, a_generation, completion
+
+PATIENCE_S = 60.0
+EVENTS, SENDERS, KILLS = 400, 4, 4
+QUICK = RetryPolicy(attempts=2, first_s=0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Process:
+    """A service that can be killed and started again at the same port."""
+
+    def __init__(self, folder: Path, name: str, port_key: str) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
+        self._command += ["--set", f"{port_key}={self.port}", "--set", "log_level=error"]
+        self._folder, self._process = folder, None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, cwd=self._folder)
+
+    def kill(self) -> None:
+        assert self._process.poll() is None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        return self._process.wait(PATIENCE_S)
+
+
+@contextmanager
+def running(process: Process) -> Iterator[Process]:
+    process.start()
+    try:
+        yield process
+    finally:
+        if process._process.poll() is None:
+            process.kill()
+
+
+def until_taken(client: Client, event: FeedbackEvent, deadline: float) -> None:
+    """Sends one event, under one id, until it is acknowledged."""
+    while True:
+        try:
+            client.submit(event, timeout_s=5.0)
+            return
+        except AttuneError:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def send_all(address: str, events: list[FeedbackEvent], taken: list[str], deadline: float) -> None:
+    with Client(app_id=APP, feedback_address=address, retry=QUICK) as client:
+        for event in events:
+            until_taken(client, event, deadline)
+            taken.append(event.event_id)
+
+
+def write_generation(folder: Path) -> None:
+    producer = SqliteEventLog(folder / "events").producer(Topic.GENERATIONS)
+    producer.append([events_pb2.GenerationBatch(generations=[a_generation(1).to_proto()]).SerializeToString()])
+    producer.close()
+
+
+def ids_in_log(folder: Path) -> list[str]:
+    consumer = SqliteEventLog(folder / "events").consumer(Topic.FEEDBACK)
+    records = consumer.read(0, 0, max_records=100_000, max_bytes=1 << 30)
+    consumer.close()
+    batches = [events_pb2.FeedbackBatch.FromString(record.value) for record in records]
+    return [accepted.event.event_id for batch in batches for accepted in batch.events]
+
+
+def read_everything(client: FeedbackControlClient, want: int, deadline: float) -> list[str]:
+    """The event ids of all examples, page by page, once there are as many as wanted."""
+    while True:
+        ids, after = [], 0
+        while page := client.read_examples(after, page_size=100):
+            ids += [example.event.event_id for example in page.examples]
+            if page.last_sequence == after:
+                break
+            after = page.last_sequence
+        if len(ids) >= want:
+            return ids
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    deadline = time.monotonic() + PATIENCE_S
+    write_generation(tmp_path)
+    events = [new_event(APP, Rating(completion(1), 1.0), subject_id=f"person {n}") for n in range(EVENTS)]
+    taken: list[str] = []
+    ingest, join = Process(tmp_path, "ingest", "app.port"), Process(tmp_path, "join", "control.port")
+    with running(ingest), running(join):
+        senders = [
+            threading.Thread(target=send_all, args=[ingest.address, events[i::SENDERS], taken, deadline])
+            for i in range(SENDERS)
+        ]
+        for sender in senders:
+            sender.start()
+        for kill in range(1, KILLS + 1):
+            while len(taken) < kill * EVENTS / (KILLS + 1):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            for process in dice.sample([ingest, join], dice.randint(1, 2)):
+                process.kill()
+                process.start()
+        for sender in senders:
+            sender.join(PATIENCE_S)
+        with FeedbackControlClient(join.address) as client:
+            client.wait_until_serving(PATIENCE_S)
+            examples = read_everything(client, EVENTS, deadline)
+        assert (ingest.stop(), join.stop()) == (0, 0)
+    wanted = sorted(event.event_id for event in events)
+    assert sorted(taken) == wanted
+    assert sorted(examples) == wanted
+    assert set(ids_in_log(tmp_path)) == set(wanted)
