@@ -162,6 +162,16 @@ def test_a_replay_into_an_empty_database_gives_the_same_rows(
     }
 
 
+def test_partitions_are_replayed_in_the_order_of_log_time(new_engine: Callable[[str], Engine], clock: Clock) -> None:
+    dice, log = random.Random(2), MemoryEventLog(partitions=3, clock=clock)
+    feed, live = Feed(log), a_consumer(log, new_engine("live"), clock)
+    for _ in range(10):
+        feed.anything(dice, 30)
+        drain(live)
+    drain(a_consumer(log, new_engine("replayed"), batch_records=4))
+    assert rows_of(new_engine("replayed")) == rows_of(new_engine("live"))
+
+
 def test_a_replay_does_not_bring_an_erased_person_back(
     log: MemoryEventLog, new_engine: Callable[[str], Engine], clock: Clock
 ) -> None:

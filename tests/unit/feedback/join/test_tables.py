@@ -1,55 +1,47 @@
-"""The migrations create exactly what tables.py says."""
+"""The tables fit both databases, and every query of the hot path has an index."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from attune.feedback.join.database import migrate, open_database
-from attune.feedback.join.tables import metadata
-from sqlalchemy import create_engine, inspect, text
+from attune.feedback.join import tables
+from sqlalchemy import Engine, Table, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 
-def test_the_migrations_create_the_tables_of_the_code(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'join.db'}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
-def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'join.db'}"
-    open_database(url).dispose()
-    engine = open_database(url)
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT COUNT(*) FROM counters")).scalar() == 4
-    engine.dispose()
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE prompts (other INTEGER)"))
-    with pytest.raises(Exception, match="prompts"):
-        migrate(engine)
-    assert inspect(engine).get_table_names() == ["prompts"]
-    engine.dispose()
-
-
-def test_every_table_can_be_created_in_postgresql() -> None:
+@pytest.mark.parametrize("table", tables.metadata.sorted_tables, ids=str)
+def test_every_table_can_be_created_in_postgresql(table: Table) -> None:
     dialect = postgresql.dialect()
-    for table in metadata.sorted_tables:
-        assert "BYTEA" in str(CreateTable(table).compile(dialect=dialect)) or table.name in (
-            "counters",
-            "offsets",
-            "example_subjects",
-            "removals",
-            "seen_policies",
-            "served_rewards",
-        )
-        for index in table.indexes:
-            assert str(CreateIndex(index).compile(dialect=dialect))
+    statement = str(CreateTable(table).compile(dialect=dialect))
+    assert "SERIAL" not in statement
+    for index in table.indexes:
+        assert str(CreateIndex(index).compile(dialect=dialect)).startswith("CREATE INDEX")
+
+
+def test_the_wire_and_the_index_agree_on_pending() -> None:
+    from attune.domain.feedback import FeedbackState
+
+    assert str(tables.PENDING) == str(int(FeedbackState.PENDING))
+    assert str(tables.PENDING_ROWS) == f"state = {int(FeedbackState.PENDING)}"
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (select(tables.feedback).where(tables.feedback.c.opinion_key == b"x"), "feedback_opinion"),
+        (
+            select(tables.feedback.c.log_us).where(
+                tables.feedback.c.state == tables.PENDING, tables.feedback.c.log_us < 5
+            ),
+            "feedback_pending",
+        ),
+        (select(tables.feedback).where(tables.feedback.c.day < 5), "feedback_day"),
+        (select(tables.mentions).where(tables.mentions.c.generation_id == b"x"), "sqlite_autoindex_mentions_1"),
+        (select(tables.prompts).where(tables.prompts.c.sequence > 5), "prompts_sequence"),
+    ],
+)
+def test_hot_queries_use_their_index(engine: Engine, query: object, index: str) -> None:
+    compiled = query.compile(engine, compile_kwargs={"literal_binds": True})  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}")).all()
+    assert index in " ".join(row.detail for row in plan)

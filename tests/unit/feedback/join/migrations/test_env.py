@@ -1,0 +1,21 @@
+"""The environment runs migrations inside the transaction of the connection that it is handed."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect
+
+
+def test_the_caller_decides_whether_the_migration_stays() -> None:
+    engine = create_engine("sqlite://")
+    config = Config()
+    config.set_main_option("script_location", "attune.feedback.join:migrations")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        assert inspect(connection).has_table("examples")
+        connection.rollback()
+        assert not inspect(connection).has_table("examples")
+    engine.dispose()

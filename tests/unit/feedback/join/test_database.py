@@ -1,0 +1,75 @@
+"""Opening, migrating, and writers that stand in a row."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from attune.feedback.join import tables
+from attune.feedback.join.database import LIST_LENGTH, become_writer, migrate, open_database, read_counters, slices
+from sqlalchemy import Engine, create_engine, inspect, text, update
+
+
+def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'join.db'}"
+    open_database(url).dispose()
+    engine = open_database(url)
+    with engine.connect() as connection:
+        assert read_counters(connection) == {"writer": 0, "examples": 0, "removals": 0, "prompts": 0}
+    engine.dispose()
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE prompts (other INTEGER)"))
+    with pytest.raises(Exception, match="prompts"):
+        migrate(engine)
+    assert inspect(engine).get_table_names() == ["prompts"]
+    engine.dispose()
+
+
+def test_two_processes_may_start_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'join.db'}"
+    engines: list[Engine] = []
+    threads = [threading.Thread(target=lambda: engines.append(open_database(url))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(engines) == 4
+    for engine in engines:
+        engine.dispose()
+
+
+def test_commits_are_durable_and_deletions_real(engine: Engine) -> None:
+    with engine.connect() as connection:
+        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+        assert settings == ["wal", 2]
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
+
+
+def test_writers_stand_in_a_row(engine: Engine) -> None:
+    """Each reads, then writes what it read and one more: without the row, some would be lost."""
+    counters = tables.counters
+
+    def count() -> None:
+        for _ in range(20):
+            with engine.begin() as connection:
+                become_writer(connection)
+                last = read_counters(connection)["examples"]
+                connection.execute(update(counters).where(counters.c.name == "examples").values(value=last + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with engine.connect() as connection:
+        assert read_counters(connection)["examples"] == 80
+
+
+def test_slices_fit_a_statement() -> None:
+    assert [len(some) for some in slices(range(LIST_LENGTH + 1))] == [LIST_LENGTH, 1]
+    assert list(slices([])) == []
