@@ -70,3 +70,17 @@ def test_a_person_is_erased_after_a_question(runner: CliRunner) -> None:
     assert "2 examples" in done.output
     assert "shop/ann" in done.output
     assert json.loads(as_json.output)["examples_erased"] == 2
+
+
+@pytest.mark.parametrize(("service", "key"), [("ingest", "queue_events"), ("join", "pending_ttl_s")])
+def test_the_services_list_their_settings(runner: CliRunner, service: str, key: str) -> None:
+    done = runner.invoke(feedback, [service, "--settings"])
+    assert done.exit_code == 0, done.output
+    assert key in done.output
+
+
+@pytest.mark.parametrize("service", ["ingest", "join"])
+def test_an_unknown_setting_is_refused(runner: CliRunner, service: str) -> None:
+    done = runner.invoke(feedback, [service, "--set", "metrics_prot=1"])
+    assert done.exit_code == 2
+    assert "did you mean metrics_port" in done.output

@@ -19,8 +19,6 @@ def test_every_table_can_be_created_in_postgresql(table: Table) -> None:
 
 
 def test_the_wire_and_the_index_agree_on_pending() -> None:
-    from attune.domain.feedback import FeedbackState
-
     assert str(tables.PENDING) == str(int(FeedbackState.PENDING))
     assert str(tables.PENDING_ROWS) == f"state = {int(FeedbackState.PENDING)}"
 
