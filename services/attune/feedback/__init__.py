@@ -1,0 +1,1 @@
+"""Feedback: two processes, ingest and join, that meet only over the event log."""

@@ -1,0 +1,1 @@
+"""Ingest: accepts feedback and acknowledges what the event log has for good."""

@@ -1,0 +1,1 @@
+"""The join: matches feedback with generations into training examples, and erases people."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
 from sqlalchemy import Engine, Table, select, text
 from sqlalchemy.dialects import postgresql
