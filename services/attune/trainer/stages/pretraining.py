@@ -2,8 +2,8 @@
 
 Documents (texts, or conversations in the chat template) are closed by EOS. Packed, they are joined into one stream and
 cut into sequences of equal length, which suits long and mixed texts; unpacked, each stands alone, so that nothing of
-another conversation distracts from this one. Each token is predicted once. Without a base the tokenizer is trained on the training
-documents and the model is new; with one, training goes on from it. Written: a policy folder.
+another conversation distracts from this one. Each token is predicted once. Without a base the tokenizer is trained on
+the training documents and the model is new; with one, training goes on from it. Written: a policy folder.
 
 Refused: what attune.trainer.stages.data and .training refuse, and text too short for one sequence.
 """
