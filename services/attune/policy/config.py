@@ -1,0 +1,58 @@
+"""Settings of the policy server. The defaults run on a laptop."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from attune.domain.generations import Sampling
+from attune.platform.config import AppPort, ControlPort, Section, ServiceSettings
+from attune.policy.engine import EngineLimits
+
+
+class SamplingDefaults(Section):
+    """What a request gets that does not say how to draw."""
+
+    max_tokens: int = Field(64, ge=1, description="Longest completion in tokens, the EOS included.")
+    temperature: float = Field(1.0, ge=0.01, le=100, description="Divides the logits.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus; 1 draws from all.")
+
+    def sampling(self) -> Sampling:
+        return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p)
+
+
+class EngineSettings(Section):
+    """How much the engine does at once."""
+
+    running: int = Field(96, ge=1, description="Most completions written at once.")
+    queued: int = Field(1024, ge=1, description="Most completions that wait; more are refused.")
+
+    def limits(self) -> EngineLimits:
+        return EngineLimits(self.running, self.queued)
+
+
+class PolicySettings(ServiceSettings):
+    """Everything the policy server can be told."""
+
+    service: ClassVar[str] = "policy"
+
+    policy: str = Field("support", description="Name of the policy: policies/<name>.")
+    registry: str = Field("registry", description="Folder or URL of the registry.")
+    cache_folder: str = Field("cache/policy", description="Folder for revisions of a registry that is elsewhere.")
+    events_folder: str = Field("events", description="Folder of the embedded event log.")
+    app: AppPort = AppPort(port=7001)
+    control: ControlPort = ControlPort(port=7101)
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
+    metrics_port: int = Field(7201, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    device: str = Field("auto", description="auto, cpu or cuda.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Of weights and products.")
+    threads: int = Field(0, ge=0, description="Threads of torch; 0: its own choice.")
+    poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks at the registry's aliases.")
+    record_wait_s: float = Field(0.2, gt=0, description="Longest wait for the event log before an answer leaves.")
+    queue_generations: int = Field(10_000, ge=1, description="Most generations that wait to be recorded.")
+    engine: EngineSettings = EngineSettings()
+    defaults: SamplingDefaults = SamplingDefaults()
+    max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

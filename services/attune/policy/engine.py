@@ -1,0 +1,324 @@
+"""The engine: one thread that decodes, and a queue in front of it.
+
+A generation is admitted as rows, one a completion, to the decoder of the revision it holds; several revisions decode
+side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. Users go before
+rollouts. Every turn: take out what was cancelled, admit what fits, one step of each decoder, report.
+
+The event loop submits and cancels; the thread reports tokens back in one call a turn. A failure in the thread ends the
+process: `run` raises it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.generations import FinishReason, Purpose, Sampling
+from attune.modeling.loading import LoadedPolicy
+from attune.modeling.revisions import Held
+from attune.policy.decoder import Decoder
+from attune.policy.metrics import PolicyMetrics
+from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.text import GrowingText
+
+RETRY_AFTER_S = 0.5
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """How much runs and waits at once, in completions."""
+
+    running: int = 96
+    queued: int = 1024
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What completion `index` gained; `finish_reason` is set when it is done."""
+
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason | None = None
+
+
+@dataclass
+class Job:
+    """A generation in the engine. `held` keeps its revision's weights as they were at admission."""
+
+    held: Held[LoadedPolicy]
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    purpose: Purpose
+    is_streaming: bool = False
+    is_cancelled: bool = False
+    events: asyncio.Queue[Tokens | Exception] = field(default_factory=asyncio.Queue)
+    admitted_time: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Row:
+    """A completion being written."""
+
+    job: Job
+    index: int
+    limit: int
+    stop_text: GrowingText | None
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    reported: int = 0
+
+
+class Engine:
+    """Make it and `run` it inside one event loop; `generate` from there."""
+
+    def __init__(self, limits: EngineLimits, metrics: PolicyMetrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self._queues: dict[Purpose, deque[Job]] = {Purpose.USER: deque(), Purpose.ROLLOUT: deque()}
+        self._running: dict[str, tuple[Decoder, list[Row]]] = {}
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self.pause_reason: str | None = None
+        self.queued_completions = 0
+        self.running_completions = 0
+
+    # Event loop side
+
+    async def generate(self, job: Job) -> AsyncGenerator[Tokens, None]:
+        """Submits a job and yields what it gains until all its completions are done; closing it cancels the rest.
+
+        PromptTooLong, QueueFull; ServerUnavailable if the engine ends meanwhile.
+        """
+        self._submit(job)
+        left = job.sampling.completions
+        first = True
+        purpose = job.purpose.name.lower()
+        try:
+            while left:
+                event = await job.events.get()
+                if isinstance(event, Exception):
+                    raise event
+                if first:
+                    self._metrics.first_token_s.labels(purpose).observe(time.monotonic() - job.admitted_time)
+                    first = False
+                left -= event.finish_reason is not None
+                yield event
+            self._metrics.duration_s.labels(purpose).observe(time.monotonic() - job.admitted_time)
+        finally:
+            if left:
+                self._cancel(job)
+
+    def _submit(self, job: Job) -> None:
+        room = job.held.model.max_context - len(job.prompt_ids)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(job.prompt_ids)} tokens and the context {job.held.model.max_context}",
+                metadata={"prompt_tokens": str(len(job.prompt_ids)), "context": str(job.held.model.max_context)},
+            )
+        with self._changed:
+            if self._is_closed:
+                raise ServerUnavailable("the engine has ended")
+            if self.queued_completions + job.sampling.completions > self._limits.queued:
+                raise QueueFull(f"{self.queued_completions} completions wait already", retry_after_s=RETRY_AFTER_S)
+            self._queues[job.purpose].append(job)
+            self._count_queued(job, 1)
+            self._changed.notify()
+
+    def _cancel(self, job: Job) -> None:
+        with self._changed:
+            job.is_cancelled = True
+            self._changed.notify()
+
+    def pause(self, reason: str) -> None:
+        """Admits nothing more; what runs goes on."""
+        with self._changed:
+            self.pause_reason = reason or "paused"
+
+    def resume(self) -> None:
+        with self._changed:
+            self.pause_reason = None
+            self._changed.notify()
+
+    async def run(self) -> None:
+        """Decodes until cancelled; raises what the thread failed with. Waiting callers get ServerUnavailable."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        thread = threading.Thread(target=self._thread_main, args=(loop, ended), name="engine", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(ended)
+        finally:
+            with self._changed:
+                self._is_closed = True
+                self._changed.notify()
+            await asyncio.shield(asyncio.to_thread(thread.join))
+            self._abandon()
+
+    def _abandon(self) -> None:
+        error = ServerUnavailable("the server is going down", retry_after_s=RETRY_AFTER_S)
+        jobs = [job for queue in self._queues.values() for job in queue]
+        jobs += {id(row.job): row.job for _, rows in self._running.values() for row in rows}.values()
+        for job in jobs:
+            job.events.put_nowait(error)
+
+    # Thread side
+
+    def _thread_main(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+        def report(events: list[tuple[Job, Tokens]]) -> None:
+            for job, event in events:
+                job.events.put_nowait(event)
+
+        def end(error: BaseException | None) -> None:
+            if not ended.done():
+                ended.set_exception(error) if error else ended.set_result(None)
+
+        def post(events: list[tuple[Job, Tokens]]) -> None:
+            loop.call_soon_threadsafe(report, events)
+
+        try:
+            self._decode(post)
+            outcome: BaseException | None = None
+        except BaseException as error:
+            outcome = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end, outcome)
+
+    def _decode(self, report: Callable[[list[tuple[Job, Tokens]]], None]) -> None:
+        """Turns until closed."""
+        while True:
+            admitted = self._wait_for_work()
+            if admitted is None:
+                return
+            events: list[tuple[Job, Tokens]] = []
+            self._drop_cancelled()
+            for decoder, rows in list(self._running.values()):
+                if rows:
+                    self._take_in(rows, *decoder.step(), events)
+            self._admit(admitted, events)
+            self._running = {name: found for name, found in self._running.items() if found[1]}
+            self.running_completions = sum(len(rows) for _, rows in self._running.values())
+            self._metrics.running.set(self.running_completions)
+            if events:
+                report(events)
+
+    def _wait_for_work(self) -> list[Job] | None:
+        """Jobs to admit now, once there is anything to do; None when closed."""
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    return None
+                jobs = self._next_jobs()
+                if jobs or self._running:
+                    return jobs
+                self._changed.wait()
+
+    def _next_jobs(self) -> list[Job]:
+        """Jobs that fit, users first; cancelled ones leave the queue. A job larger than all room runs alone."""
+        jobs: list[Job] = []
+        room = self._limits.running - self.running_completions
+        for queue in self._queues.values():
+            while queue and (queue[0].is_cancelled or self.pause_reason is None):
+                job = queue[0]
+                n = job.sampling.completions
+                if not job.is_cancelled and n > room and (self.running_completions or jobs):
+                    break
+                queue.popleft()
+                self._count_queued(job, -1)
+                if not job.is_cancelled:
+                    jobs.append(job)
+                    room -= n
+        return jobs
+
+    def _count_queued(self, job: Job, sign: int) -> None:
+        self.queued_completions += sign * job.sampling.completions
+        self._metrics.queued.labels(job.purpose.name.lower()).inc(sign * job.sampling.completions)
+
+    def _admit(self, jobs: list[Job], events: list[tuple[Job, Tokens]]) -> None:
+        """Prefills jobs, those of one revision together."""
+        by_revision: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_revision.setdefault(job.held.name, []).append(job)
+        for name, group in by_revision.items():
+            policy = group[0].held.model
+            pad_id = int(policy.tokenizer.pad_token_id)
+            decoder, rows = self._running.setdefault(name, (Decoder(policy.model, pad_id), []))
+            fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
+            source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
+            tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, _row_sampling(fresh, policy))
+            rows.extend(fresh)
+            self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
+
+    def _take_in(
+        self,
+        rows: list[Row],
+        tokens: list[int],
+        logprobs: list[float],
+        events: list[tuple[Job, Tokens]],
+        first: int = 0,
+    ) -> None:
+        """Adds a token to rows[first:], reports, and lets finished rows leave."""
+        finished = []
+        for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
+            row = rows[i]
+            row.token_ids.append(token)
+            row.logprobs.append(logprob)
+            reason = _finish_reason(row, token)
+            if reason is not None:
+                finished.append(i)
+            if reason is not None or row.job.is_streaming:
+                events.append((row.job, _report(row, reason)))
+        self._metrics.tokens.inc(len(tokens))
+        self._leave(rows, finished)
+
+    def _drop_cancelled(self) -> None:
+        for _, rows in self._running.values():
+            gone = [i for i, row in enumerate(rows) if row.job.is_cancelled]
+            self._metrics.wasted.inc(sum(len(rows[i].token_ids) for i in gone))
+            self._leave(rows, gone)
+
+    def _leave(self, rows: list[Row], gone: list[int]) -> None:
+        if not gone:
+            return
+        decoder = next(decoder for decoder, found in self._running.values() if found is rows)
+        rows[:] = [rows[i] for i in decoder.leave(gone)]
+
+
+def _row(job: Job, index: int) -> Row:
+    limit = min(job.sampling.max_tokens, job.held.model.max_context - len(job.prompt_ids))
+    stop = job.sampling.stop
+    return Row(job, index, limit, GrowingText(job.held.model.tokenizer, stop) if stop else None)
+
+
+def _row_sampling(rows: list[Row], policy: LoadedPolicy) -> RowSampling:
+    samplings = [row.job.sampling for row in rows]
+    device = policy.model.device
+    return RowSampling(
+        torch.tensor([s.temperature for s in samplings], dtype=torch.float32, device=device),
+        torch.tensor([s.top_p for s in samplings], dtype=torch.float32, device=device),
+        torch.tensor([s.top_k for s in samplings], dtype=torch.long, device=device),
+        np.array([stream_of(int(row.job.sampling.seed or 0), row.index) for row in rows], dtype=np.uint64),
+    )
+
+
+def _finish_reason(row: Row, token: int) -> FinishReason | None:
+    if token == row.job.held.model.tokenizer.eos_token_id:
+        return FinishReason.EOS
+    if row.stop_text is not None:
+        row.stop_text.add([token])
+        if row.stop_text.stopped:
+            return FinishReason.STOP_STRING
+    return FinishReason.LENGTH if len(row.token_ids) >= row.limit else None
+
+
+def _report(row: Row, reason: FinishReason | None) -> Tokens:
+    start, row.reported = row.reported, len(row.token_ids)
+    return Tokens(row.index, tuple(row.token_ids[start:]), tuple(row.logprobs[start:]), reason)

@@ -1,0 +1,113 @@
+"""The policy server as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import torch
+
+from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
+from attune.domain.revisions import ALIASES, ModelName
+from attune.platform.events.log import Topic
+from attune.platform.events.sqlite import SqliteEventLog
+from attune.platform.lifecycle import until_stopped
+from attune.platform.registry.follow import AliasFollower
+from attune.platform.registry.registry import Registry
+from attune.platform.rpc.interceptors import RpcMetrics
+from attune.platform.rpc.server import RpcServer
+from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.policy.config import PolicySettings
+from attune.policy.control import PolicyControlServicer
+from attune.policy.engine import Engine
+from attune.policy.metrics import PolicyMetrics
+from attune.policy.recorder import Recorder
+from attune.policy.revisions import PolicyRevisions
+from attune.policy.servicer import PolicyServicer
+from attune.policy.writer import Writer
+
+log = logging.getLogger(__name__)
+APP_SERVICE = "attune.api.policy.v1.PolicyService"
+CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
+
+
+async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
+    """Runs until `stop`; raises what ends the process."""
+    set_up_logging(settings.log_level)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)
+    measured = new_metrics()
+    metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
+    async with AsyncExitStack() as stack:
+        metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        model = ModelName("policies", settings.policy)
+        registry = Registry(settings.registry)
+        producer = SqliteEventLog(Path(settings.events_folder)).producer(Topic.GENERATIONS)
+        stack.callback(producer.close)
+        recorder = stack.enter_context(
+            Recorder(producer, metrics, wait_s=settings.record_wait_s, queue_generations=settings.queue_generations)
+        )
+        revisions = PolicyRevisions(
+            registry,
+            model,
+            cache=Path(settings.cache_folder),
+            metrics=metrics,
+            on_live=lambda: app.set_serving(True),
+            device=_device(settings.device),
+            dtype=getattr(torch, settings.dtype),
+        )
+        engine = Engine(settings.engine.limits(), metrics)
+        decoding = asyncio.create_task(engine.run())
+        stack.push_async_callback(_end, decoding)
+        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
+        control_servicer = PolicyControlServicer(engine, revisions)
+        app = RpcServer(
+            {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
+            host=settings.app.host,
+            port=settings.app.port,
+            metrics=rpc_metrics,
+            max_deadline_s=settings.max_deadline_s,
+        )
+        control = RpcServer(
+            {
+                CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(
+                    control_servicer, server
+                )
+            },
+            host=settings.control.host,
+            port=settings.control.port,
+            metrics=rpc_metrics,
+        )
+        for server in (app, control):
+            await server.start()
+            stack.push_async_callback(server.stop, settings.grace_s)
+        await control.set_serving(True)
+        log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
+        follower = AliasFollower(
+            registry,
+            model,
+            ALIASES,
+            poll_interval_s=settings.poll_interval_s,
+            on_change=revisions.follow,
+            on_error=metrics.count_registry_error,
+        )
+        await follower.look()
+        if not revisions.loaded.live:
+            log.warning("%s has no stable revision; publish one: attune sft --publish %s", model, model)
+        # Shielded: a stop ends the following at once, but the engine only after the calls that wait for it.
+        recording: asyncio.Future[None] = asyncio.wrap_future(recorder.failure)
+        await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

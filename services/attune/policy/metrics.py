@@ -1,0 +1,64 @@
+"""What a policy server measures, as Prometheus metrics. Revisions stand only on the info metric."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class PolicyMetrics:
+    """All metrics of one policy server, on the registry it is given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.tokens = Counter("attune_generation_tokens", "Tokens written", registry=registry)
+        self.requests = Counter(
+            "attune_generation_requests",
+            "Generations by purpose and outcome",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self.queued = Gauge(
+            "attune_generation_queue_completions", "Completions waiting", ["purpose"], registry=registry
+        )
+        self.running = Gauge("attune_generation_running_completions", "Completions being written", registry=registry)
+        self.duration_s = Histogram(
+            "attune_generation_duration_seconds",
+            "From admission to the last token of a generation",
+            ["purpose"],
+            registry=registry,
+            buckets=BUCKETS_S,
+        )
+        self.first_token_s = Histogram(
+            "attune_generation_time_to_first_token_seconds",
+            "From admission to the first token of a generation",
+            ["purpose"],
+            registry=registry,
+            buckets=BUCKETS_S,
+        )
+        self.wasted = Counter("attune_generation_wasted_tokens", "Tokens of cancelled completions", registry=registry)
+        self.unrecorded = Counter(
+            "attune_generations_unrecorded", "Served without the event log having it", ["reason"], registry=registry
+        )
+        self.revision_info = Gauge(
+            "attune_policy_revision_info", "1 for the live revision", ["revision"], registry=registry
+        )
+        self.live_number = Gauge(
+            "attune_policy_live_revision_number", "Number of the live revision; 0 for none", registry=registry
+        )
+        self.swaps = Counter(
+            "attune_policy_swaps", "Moves of aliases followed, by outcome", ["outcome"], registry=registry
+        )
+        self.swap_duration_s = Histogram(
+            "attune_policy_swap_duration_seconds", "Loading and verifying a revision", registry=registry
+        )
+        self.load_refused = Counter(
+            "attune_policy_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
+        )
+        self.registry_errors = Counter(
+            "attune_policy_registry_errors", "Looks at the registry that failed, by error", ["error"], registry=registry
+        )
+
+    def count_registry_error(self, error: Exception) -> None:
+        """Counts a look at the registry that failed; it will be looked at again."""
+        self.registry_errors.labels(getattr(error, "reason", type(error).__name__)).inc()

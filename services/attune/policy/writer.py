@@ -1,0 +1,169 @@
+"""Writes one generation: takes the revision, lets the engine draw, decodes the text, and has it recorded.
+
+Every generation passes here, streamed or not, so that both give the same tokens, text and record. The revision is
+fixed at admission; every default of the sampling is filled in, the seed included, so that the record repeats it.
+An id is used up by a generation that was written; after a failure or cancellation the caller may send it again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from attune.domain.errors import AttuneError
+from attune.domain.generations import (
+    Completion,
+    FinishReason,
+    GenerateRequest,
+    Generation,
+    Purpose,
+    RevisionSpan,
+    Sampling,
+)
+from attune.domain.ids import completion_id, uuid7
+from attune.modeling.loading import LoadedPolicy
+from attune.modeling.revisions import Held, LoadedRevisions
+from attune.modeling.tokenizer import render_prompt
+from attune.policy.engine import Engine, Job
+from attune.policy.metrics import PolicyMetrics
+from attune.policy.recorder import Recorder
+from attune.policy.text import GrowingText
+
+SEED_BITS = 63
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What completion `index` gained: whole characters of text, and the tokens with their log-probabilities."""
+
+    generation_id: str
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """The end: the whole generation, and whether the event log has it."""
+
+    generation: Generation
+    recorded: bool
+
+
+class Writer:
+    """Answers generate requests from `revisions` with `engine`."""
+
+    def __init__(
+        self, revisions: LoadedRevisions[LoadedPolicy], engine: Engine, recorder: Recorder, metrics: PolicyMetrics
+    ) -> None:
+        self._revisions = revisions
+        self._engine = engine
+        self._recorder = recorder
+        self._metrics = metrics
+
+    async def write(self, request: GenerateRequest, *, is_streaming: bool) -> AsyncGenerator[Delta | Written, None]:
+        """Deltas (only the last of each completion unless streaming), then Written. Closing it cancels.
+
+        GenerationIdReused, InvalidInput, NoRevision, PromptTooLong, QueueFull, RevisionNotLoaded, RevisionUnknown.
+        """
+        generation_id = request.generation_id or uuid7()
+        self._recorder.reserve(request.app_id, generation_id)
+        outcome = "cancelled"
+        try:
+            held = self._revisions.get(request.revision)
+            admitted = _admit(request, generation_id, held)
+            async with aclosing(self._deltas(admitted, held, is_streaming)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            generation = admitted.generation()
+            is_recorded = request.purpose is Purpose.USER and await self._recorder.record(generation)
+            outcome = "written"
+            yield Written(generation, is_recorded)
+        except AttuneError as error:
+            outcome = error.reason.lower()
+            raise
+        finally:
+            if outcome != "written":
+                self._recorder.release(request.app_id, generation_id)
+            self._metrics.requests.labels(request.purpose.name.lower(), outcome).inc()
+
+    async def _deltas(
+        self, admitted: _Admitted, held: Held[LoadedPolicy], is_streaming: bool
+    ) -> AsyncGenerator[Delta, None]:
+        request = admitted.request
+        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming)
+        async with aclosing(self._engine.generate(job)) as events:
+            async for event in events:
+                growing = admitted.growing[event.index]
+                growing.token_ids.extend(event.token_ids)
+                growing.logprobs.extend(event.logprobs)
+                growing.finish_reason = event.finish_reason
+                text = growing.text.add(event.token_ids, is_last=event.finish_reason is not None)
+                yield Delta(admitted.id, event.index, text, event.token_ids, event.logprobs, event.finish_reason)
+
+
+class _Growing:
+    """A completion on its way."""
+
+    def __init__(self, policy: LoadedPolicy, sampling: Sampling) -> None:
+        self.text = GrowingText(policy.tokenizer, sampling.stop)
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """A request with everything filled in, and what has come of it."""
+
+    request: GenerateRequest
+    id: str
+    revision: str
+    prompt_ids: tuple[int, ...]
+    create_time: float
+    growing: list[_Growing]
+
+    def generation(self) -> Generation:
+        """The whole generation, once every completion has ended."""
+        completions = tuple(
+            Completion(
+                id=completion_id(self.id, i),
+                text=g.text.text,
+                token_ids=tuple(g.token_ids),
+                logprobs=tuple(g.logprobs),
+                finish_reason=g.finish_reason or FinishReason.UNSPECIFIED,
+                spans=(RevisionSpan(self.revision, 0, len(g.token_ids)),),
+            )
+            for i, g in enumerate(self.growing)
+        )
+        request = self.request
+        return Generation(
+            id=self.id,
+            app_id=request.app_id,
+            subject_id=request.subject_id,
+            prompt=request.prompt,
+            prompt_token_ids=self.prompt_ids,
+            completions=completions,
+            revision=self.revision,
+            sampling=request.sampling,
+            purpose=request.purpose,
+            create_time=self.create_time,
+        )
+
+
+def _admit(request: GenerateRequest, generation_id: str, held: Held[LoadedPolicy]) -> _Admitted:
+    seed = request.sampling.seed
+    sampling = replace(request.sampling, seed=secrets.randbits(SEED_BITS) if seed is None else seed)
+    return _Admitted(
+        request=replace(request, sampling=sampling),
+        id=generation_id,
+        revision=held.name,
+        prompt_ids=tuple(render_prompt(held.model.tokenizer, request.prompt.as_chat())),
+        create_time=time.time(),
+        growing=[_Growing(held.model, sampling) for _ in range(sampling.completions)],
+    )
