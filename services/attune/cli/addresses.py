@@ -20,7 +20,7 @@ ADDRESSES = {
 }
 
 
-REGISTRY = "registry"
+REGISTRY = "attune-data/registry"
 
 
 def address_option(server: str) -> Callable[[F], F]:

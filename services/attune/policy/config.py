@@ -38,9 +38,9 @@ class PolicySettings(ServiceSettings):
     service: ClassVar[str] = "policy"
 
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
-    registry: str = Field("registry", description="Folder or URL of the registry.")
-    cache_folder: str = Field("cache/policy", description="Folder for revisions of a registry that is elsewhere.")
-    events_folder: str = Field("events", description="Folder of the embedded event log.")
+    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
+    cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
+    events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")

@@ -28,8 +28,8 @@ class RewardSettings(ServiceSettings):
     service: ClassVar[str] = "reward"
 
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
-    registry: str = Field("registry", description="Folder or URL of the registry.")
-    cache_folder: str = Field("cache/reward", description="Folder for revisions of a registry that is elsewhere.")
+    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
+    cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7002)
     control: ControlPort = ControlPort(port=7102)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")

@@ -18,7 +18,7 @@ class IngestSettings(ServiceSettings):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: str = Field("info", description="debug, info, warning or error.")
-    events_folder: str = Field("events", description="Folder of the embedded event log.")
+    events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
     events_max_bytes: int = Field(0, ge=0, description="Most bytes of a topic's file; 0: as the disk allows.")
     queue_events: int = Field(10_000, ge=1, description="Most events that wait for a write; more are refused.")
     remembered_events: int = Field(100_000, ge=1, description="Recent event ids known without asking the join.")
