@@ -202,6 +202,8 @@ def _new_config(shape: PolicyShape, tokenizer: PreTrainedTokenizerBase) -> Pretr
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
         "tie_word_embeddings": True,
+        # The usual 0.02 is made for widths of thousands; a narrow model that starts there learns to copy far later.
+        "initializer_range": shape.width**-0.5,
     }
     if shape.family == "gpt2":
         config: PretrainedConfig = GPT2Config(
