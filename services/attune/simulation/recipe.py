@@ -28,12 +28,12 @@ class Recipe:
     demonstrations: int = 4_000
     pretraining_steps: int = 650
     sft_steps: int = 120
-    reward_steps: int = 90
-    first_visits: int = 700
+    reward_epochs: float = 2.0
+    first_visits: int = 1600
     population: int = 120
     customs: Customs = field(default_factory=Customs)
-    visitors: int = 6
-    pause_s: float = 0.6
+    visitors: int = 4
+    pause_s: float = 0.7
     """Between two visits of one visitor."""
 
     def pretraining(self) -> StageSettings:
@@ -65,7 +65,7 @@ class Recipe:
         return StageSettings(
             lr=5e-4,
             batch_size=64,
-            steps=self.reward_steps,
+            epochs=self.reward_epochs,
             warmup_steps=5,
             weight_decay=0.01,
             validation_share=0.05,
@@ -83,11 +83,11 @@ class Recipe:
             "prompts_interval_s=5",
             "max_ppo_steps_per_reward=6",
             "keep_inputs=2",
-            "reward.new_examples=40",
+            "reward.new_examples=36",
             "reward.interval_s=10",
             "reward.steps=6",
             "reward.gate_steps=3",
-            "reward.held_out_examples=300",
+            "reward.held_out_examples=120",
             f"rollouts.max_tokens={MAX_TOKENS}",
             "rollouts.prompts=64",
             "rollouts.completions=1",

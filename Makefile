@@ -1,0 +1,47 @@
+# Everything is done in .venv, which every target makes first. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test e2e lint types imports protos protos-check
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# Idle threads of one torch process must not spin while another works.
+QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 TOKENIZERS_PARALLELISM=false
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Attune needs Python 3.11 or newer; say make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/installed ## Install Attune and its tools into .venv.
+
+demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
+	$(QUIET) $(BIN)/attune demo $(ARGS)
+
+test: install ## The fast tests.
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
+
+e2e: install ## The tests that train or run real processes for minutes.
+	$(QUIET) $(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: install ## Style of the code.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Types.
+	$(BIN)/mypy
+
+imports: install ## Import rules.
+	$(BIN)/lint-imports
+
+protos: install ## Generate services/attune/api from protos.
+	$(BIN)/python protos/generate.py
+
+protos-check: install ## Fail if generated code is stale or the protos are not clean.
+	$(BIN)/python protos/generate.py --check
