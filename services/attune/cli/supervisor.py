@@ -91,8 +91,8 @@ def settings_of(folder: Path, endpoints: Endpoints, cores: int) -> dict[str, lis
     """KEY=VALUE settings by service that make one system under `folder`."""
     registry, events = f"registry={folder / 'registry'}", f"events_folder={folder / 'events'}"
     own = {
-        "policy": [registry, events, f"cache_folder={folder / 'cache'}", f"threads={max(1, cores // 2)}"],
-        "reward": [registry, f"cache_folder={folder / 'cache'}", "threads=1"],
+        "policy": [registry, events, f"cache_folder={folder / 'cache'}", f"threads={cores}"],
+        "reward": [registry, f"cache_folder={folder / 'cache'}", f"threads={cores}"],
         "ingest": [events],
         "join": [registry, events, f"database=sqlite:///{folder / 'join.db'}"],
         "trainer": [

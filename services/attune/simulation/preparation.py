@@ -36,7 +36,7 @@ POLICY, REWARD, GATE = (
     ModelName("rewards", "support-gate"),
 )
 OWNER = "demo"
-ANCHORS = 200
+ANCHORS = 128
 
 Progress = Callable[[str], OnProgress]
 """Given the name of a stage, what is told about its steps."""

@@ -42,6 +42,15 @@ class RewardSettings:
     tokens_per_forward: int = 16_384
 
 
+@dataclass(frozen=True)
+class Judged:
+    """`outcomes`: for each preference, the share of its ordered pairs that the scores order alike.
+    `calibration_error`: the expected one of sigmoid(score difference) over all stated pairs, in [0, 1]."""
+
+    outcomes: list[float]
+    calibration_error: float
+
+
 class RewardLearner:
     """Holds one reward model and its optimizer. `update` is the only thing that changes weights."""
 
@@ -115,26 +124,22 @@ class RewardLearner:
 
     def pair_outcomes(self, preferences: Sequence[Preference]) -> list[float]:
         """For each preference that orders anything, the share of its ordered pairs that the scores order alike."""
+        return self.judged(preferences).outcomes
+
+    def judged(self, preferences: Sequence[Preference], bins: int = 10) -> Judged:
+        """How the scores stand to what people said; preferences that order nothing are left out."""
         ordered = [p for p in preferences if p.ordered_pairs()]
         scores = iter(self.raw_scores([(p.prompt, text) for p in ordered for text in p.texts]))
-        outcomes = []
+        outcomes: list[float] = []
+        probabilities: list[float] = []
         for p in ordered:
             s = [next(scores) for _ in p.texts]
             pairs = p.ordered_pairs()
             outcomes.append(sum((s[b] > s[w]) + 0.5 * (s[b] == s[w]) for b, w in pairs) / len(pairs))
-        return outcomes
-
-    def calibration_error(self, preferences: Sequence[Preference], bins: int = 10) -> float:
-        """Expected calibration error of sigmoid(score difference) over the stated pairs, in [0, 1]."""
-        probabilities: list[float] = []
-        ordered = [p for p in preferences if p.ordered_pairs()]
-        scores = iter(self.raw_scores([(p.prompt, text) for p in ordered for text in p.texts]))
-        for p in ordered:
-            s = [next(scores) for _ in p.texts]
-            probabilities.extend(1 / (1 + math.exp(min(50.0, s[w] - s[b]))) for b, w in p.ordered_pairs())
+            probabilities.extend(1 / (1 + math.exp(min(50.0, s[w] - s[b]))) for b, w in pairs)
         # A pair and its mirror: the winner had probability p, the loser 1 - p.
         claims = [(p, 1.0) for p in probabilities] + [(1 - p, 0.0) for p in probabilities]
-        return _expected_calibration_error(claims, bins)
+        return Judged(outcomes, _expected_calibration_error(claims, bins))
 
     def _tokens(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Reward inputs; a sequence beyond the context loses the front of its prompt, never the answer."""

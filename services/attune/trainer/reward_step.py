@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,10 @@ def _draw(w: Workspace, new: Sequence[Example], old: Sequence[Example], step: in
 
 def _update(w: Workspace, task: dict[str, Any]) -> tuple[dict[str, float], GateVerdict]:
     """All torch work of the step; a pure function of the learners and the task."""
-    held_out = [from_example(e) for e in w.store.get(task["held_out"])]
-    rankings = [p for p in held_out if p.kind == "ranking"]
+    found = [(e.sequence, from_example(e)) for e in w.store.get(task["held_out"])]
+    rankings = {sequence: p for sequence, p in found if p.kind == "ranking" and p.ordered_pairs()}
     learners = w.learners
-    parent = learners.reward.pair_outcomes(rankings)
+    parent = _parent_outcomes(w, task["parent"], rankings)
     figures: dict[str, float] = {}
     for name, learner in (("reward", learners.reward), ("gate", learners.gate)):
         draw = task["draws"][name]
@@ -138,10 +138,20 @@ def _update(w: Workspace, task: dict[str, Any]) -> tuple[dict[str, float], GateV
                 figures = {**figures, **_prefixed(learner.update(preferences), name)}
     figures |= learners.reward.normalise(learners.anchors)
     learners.gate.normalise(learners.anchors)
-    child = learners.reward.pair_outcomes(rankings)
-    verdict = reward_gate(child, parent)
-    figures |= verdict.figures | {"calibration_error": learners.reward.calibration_error(rankings)}
-    return figures | _gate_figures(learners.gate, rankings), verdict
+    child = learners.reward.judged(list(rankings.values()))
+    w.outcomes[task["number"]] = dict(zip(rankings, child.outcomes, strict=True))
+    verdict = reward_gate(child.outcomes, parent)
+    figures |= verdict.figures | {"calibration_error": child.calibration_error}
+    return figures | _gate_figures(learners.gate, list(rankings.values())), verdict
+
+
+def _parent_outcomes(w: Workspace, number: int, rankings: Mapping[int, Preference]) -> list[float]:
+    """What the parent makes of each ranking: known from when it was judged itself, or scored now, before the update."""
+    known = w.outcomes.get(number, {})
+    new = [sequence for sequence in rankings if sequence not in known]
+    known = known | dict(zip(new, w.learners.reward.pair_outcomes([rankings[s] for s in new]), strict=True))
+    w.outcomes = {number: known}
+    return [known[sequence] for sequence in rankings]
 
 
 def _gate_figures(gate: RewardLearner, rankings: Sequence[Preference]) -> dict[str, float]:

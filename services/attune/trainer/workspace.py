@@ -78,6 +78,8 @@ class Workspace:
     stop_reason: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     last_reward_update: float = field(default_factory=time.monotonic)
+    outcomes: dict[int, dict[int, float]] = field(default_factory=dict)
+    """By number of a reward revision: its outcome on held-out examples, by sequence. A memory, never saved."""
     stable_samples: tuple[tuple[int, tuple[str, ...]], list[Sample]] | None = None
 
     async def compute(self, work: Callable[..., T], *arguments: Any) -> T:

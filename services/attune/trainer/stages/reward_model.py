@@ -94,12 +94,12 @@ def train_reward_model(
 
 def held_out_figures(learner: RewardLearner, preferences: Sequence[Preference]) -> dict[str, float]:
     """`accuracy` and `calibration_error` over the pairs that the preferences order; empty if they order none."""
-    outcomes = learner.pair_outcomes(preferences)
-    if not outcomes:
+    judged = learner.judged(preferences)
+    if not judged.outcomes:
         return {}
     return {
-        "accuracy": sum(outcomes) / len(outcomes),
-        "calibration_error": learner.calibration_error(preferences),
+        "accuracy": sum(judged.outcomes) / len(judged.outcomes),
+        "calibration_error": judged.calibration_error,
     }
 
 

@@ -1,0 +1,16 @@
+"""What every test starts from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def whole_float_range() -> Iterator[None]:
+    """Stages and servers flush denormals to zero for this thread; the next test gets them back."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
