@@ -85,6 +85,7 @@ class Engine:
         self._metrics = metrics
         self._queues: dict[Purpose, deque[Job]] = {Purpose.USER: deque(), Purpose.ROLLOUT: deque()}
         self._running: dict[str, tuple[Decoder, list[Row]]] = {}
+        self._admitting: list[Job] = []
         self._changed = threading.Condition()
         self._is_closed = False
         self.pause_reason: str | None = None
@@ -165,7 +166,7 @@ class Engine:
 
     def _abandon(self) -> None:
         error = ServerUnavailable("the server is going down", retry_after_s=RETRY_AFTER_S)
-        jobs = [job for queue in self._queues.values() for job in queue]
+        jobs = [*self._admitting, *(job for queue in self._queues.values() for job in queue)]
         jobs += {id(row.job): row.job for _, rows in self._running.values() for row in rows}.values()
         for job in jobs:
             job.events.put_nowait(error)
@@ -203,7 +204,9 @@ class Engine:
             for decoder, rows in list(self._running.values()):
                 if rows:
                     self._take_in(rows, *decoder.step(), events)
+            self._admitting = admitted
             self._admit(admitted, events)
+            self._admitting = []
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)

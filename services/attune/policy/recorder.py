@@ -97,10 +97,10 @@ class Recorder:
         try:
             while self._write_group():
                 self._trim_now_and_then()
-        except BaseException as error:
+        except BaseException as error:  # the end of the thread: the process hears of it by `failure`
             self.failure.set_exception(error)
-            raise
-        self.failure.set_result(None)
+        else:
+            self.failure.set_result(None)
 
     def _write_group(self) -> bool:
         """Writes what waits, or waits for it; False when closed and nothing more can be written."""

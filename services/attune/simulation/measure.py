@@ -194,6 +194,6 @@ def _served_at(registry: Registry, policy: ModelName, first_served: Mapping[str,
 
 
 def _promoted_updates(registry: Registry, reward: ModelName) -> list[tuple[RevisionName, tuple[tuple[int, int], ...]]]:
-    promoted = sorted({record.number for record in registry.history(reward, STABLE)})
+    promoted = sorted({record.number for record in registry.history(reward, STABLE)} - {0})  # 0 points at nothing
     names = [reward.revision(number) for number in promoted]
     return [(name, example_ranges(registry.manifest(name).details)) for name in names]

@@ -43,7 +43,7 @@ APP_ID = "demo"
 BEFORE_REWARD, AFTER_REWARD = ("policy", "ingest", "join"), ("reward", "trainer")
 HELD_OUT_PROMPTS, PAIR_PROMPTS, PAIR_COMPLETIONS = 360, 120, 4
 REPORT_SEED = 10_000
-FIRST_VISITORS = 12
+FIRST_VISITORS = 32
 START_TIMEOUT_S, SETTLE_TIMEOUT_S, CATCH_UP_TIMEOUT_S = 120.0, 60.0, 60.0
 LAST_VISITS_S = 3.0
 LINE_EVERY_S = 10.0
@@ -216,7 +216,7 @@ class Story:
         async with AsyncPolicyControlClient(self._stage.services.address("policy", "control")) as control:
             await control.load_revision(str(POLICY.revision(int(final))))
         after = await self._sample(client, [one.case for one in before], final)
-        promoted = {record.number for record in registry.history(POLICY, STABLE)} - {int(entering)}
+        promoted = {record.number for record in registry.history(POLICY, STABLE)} - {0, int(entering)}
         fresh = measure.freshness(
             registry,
             POLICY,

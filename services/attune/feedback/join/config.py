@@ -26,7 +26,9 @@ class JoinSettings(ServiceSettings):
     events_max_bytes: int = Field(0, ge=0, description="Most bytes of the dead letters' file; 0: as the disk allows.")
     database: str = Field("sqlite:///attune-data/join.db", description="SQLAlchemy URL of the join database.")
     erasures_from: str = Field("", description="URL of the database this one replays; its erasures are carried over.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry; empty: no freshness, no revisions named.")
+    registry: str = Field(
+        "attune-data/registry", description="Folder or URL of the registry; empty: no freshness, no revisions named."
+    )
     batch_records: int = Field(512, ge=1, description="Most records of a partition in one transaction.")
     pending_ttl_s: float = Field(DAY_S, gt=0, description="How long feedback waits for its generation, log time.")
     generation_retention_s: float = Field(8 * DAY_S, gt=0, description="How long generations take feedback, log time.")

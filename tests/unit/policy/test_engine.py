@@ -1,0 +1,178 @@
+"""The engine: many callers at once, users first, cancellation, limits, and a failure that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import torch
+from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.generations import FinishReason, Purpose, Sampling
+from attune.modeling.loading import LoadedPolicy, load_policy
+from attune.modeling.revisions import Held
+from attune.policy.engine import Engine, EngineLimits, Job
+from attune.policy.metrics import PolicyMetrics
+from prometheus_client import CollectorRegistry
+from support.eventually import eventually
+from tiny_models import tiny_policy_folder
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> LoadedPolicy:
+    loaded = load_policy(tiny_policy_folder(tmp_path_factory.mktemp("model") / "policy"))
+    weight = loaded.model.get_output_embeddings().weight.detach()
+    head = torch.nn.Linear(weight.shape[1], weight.shape[0])  # by whose bias no EOS is drawn, so that lengths are known
+    head.weight.data, head.bias.data = weight.clone(), torch.zeros(weight.shape[0])
+    head.bias.data[loaded.tokenizer.eos_token_id] = -1e4
+    loaded.model.set_output_embeddings(head)
+    return loaded
+
+
+class Running:
+    def __init__(self, limits: EngineLimits) -> None:
+        self.measured = CollectorRegistry()
+        self.engine = Engine(limits, PolicyMetrics(self.measured))
+        self.task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Running:
+        self.task = asyncio.create_task(self.engine.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self.task
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def sample(self, name: str) -> float:
+        return self.measured.get_sample_value(name) or 0.0
+
+
+def job(policy: LoadedPolicy, *, prompt: tuple[int, ...] = (5, 6, 7), purpose: Purpose = Purpose.USER, **how) -> Job:
+    sampling = Sampling(**({"max_tokens": 8, "seed": 3} | how))
+    return Job(Held("policies/support/revisions/1", policy), prompt, sampling, purpose)
+
+
+async def tokens(engine: Engine, asked: Job) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    async with aclosing(engine.generate(asked)) as events:
+        async for event in events:
+            found.setdefault(event.index, []).extend(event.token_ids)
+    return found
+
+
+async def test_the_same_request_alone_and_in_a_crowd(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=64)) as running:
+        alone = await tokens(running.engine, job(policy, seed=1, completions=2))
+        crowd = [job(policy, prompt=tuple(range(5, 8 + i)), seed=100 + i, max_tokens=4 + i) for i in range(12)]
+        found = await asyncio.gather(
+            *(tokens(running.engine, other) for other in crowd[:6]),
+            tokens(running.engine, job(policy, seed=1, completions=2)),
+            *(tokens(running.engine, other) for other in crowd[6:]),
+        )
+    assert found[6] == alone
+    assert alone[0] != alone[1]
+
+
+async def test_max_tokens_and_the_context_end_a_completion(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits()) as running:
+        short = await tokens(running.engine, job(policy, max_tokens=5))
+        full = await tokens(running.engine, job(policy, prompt=(7,) * 60, max_tokens=50))
+        with pytest.raises(PromptTooLong):
+            await tokens(running.engine, job(policy, prompt=(7,) * 64))
+    assert len(short[0]) == 5
+    assert len(full[0]) == 4  # context 64
+
+
+async def test_the_eos_ends_a_completion_and_is_part_of_it(tmp_path: Path) -> None:
+    policy = load_policy(tiny_policy_folder(tmp_path / "policy"))
+    eos = int(policy.tokenizer.eos_token_id)
+    async with Running(EngineLimits()) as running:
+        ended = []
+        for seed in range(40):
+            async with aclosing(running.engine.generate(job(policy, seed=seed, max_tokens=40))) as events:
+                ended += [event async for event in events]
+    with_eos = [event for event in ended if event.finish_reason is FinishReason.EOS]
+    assert with_eos
+    assert all(event.token_ids[-1] == eos and eos not in event.token_ids[:-1] for event in with_eos)
+    assert all(eos not in event.token_ids for event in ended if event.finish_reason is FinishReason.LENGTH)
+
+
+async def test_users_go_before_rollouts(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1)) as running:
+        running.engine.pause("so that both wait")
+        order: list[str] = []
+
+        async def ask(name: str, purpose: Purpose) -> None:
+            await tokens(running.engine, job(policy, purpose=purpose))
+            order.append(name)
+
+        asked = [asyncio.create_task(ask(f"rollout {i}", Purpose.ROLLOUT)) for i in range(3)]
+        await eventually(lambda: running.engine.queued_completions == 3)
+        asked.append(asyncio.create_task(ask("user", Purpose.USER)))
+        await eventually(lambda: running.engine.queued_completions == 4)
+        running.engine.resume()
+        await asyncio.gather(*asked)
+    assert order == ["user", "rollout 0", "rollout 1", "rollout 2"]
+
+
+async def test_a_pause_holds_the_queue_and_lets_running_ones_end(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits()) as running:
+        stream = running.engine.generate(Job(**vars(job(policy, max_tokens=50)) | {"is_streaming": True}))
+        await anext(stream)
+        running.engine.pause("maintenance")
+        waiting = asyncio.create_task(tokens(running.engine, job(policy)))
+        left = [event async for event in stream]
+        assert left[-1].finish_reason is FinishReason.LENGTH
+        assert running.engine.queued_completions == 1
+        assert not waiting.done()
+        running.engine.resume()
+        assert len((await waiting)[0]) == 8
+
+
+async def test_cancellation_frees_the_rows_and_counts_the_waste(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=2)) as running:
+        stream = running.engine.generate(
+            Job(**vars(job(policy, max_tokens=55, completions=2)) | {"is_streaming": True})
+        )
+        await anext(stream)
+        await stream.aclose()
+        assert len((await tokens(running.engine, job(policy)))[0]) == 8  # it would not fit beside the others
+        await eventually(lambda: running.engine.running_completions == 0)
+        assert running.sample("attune_generation_wasted_tokens_total") >= 2
+
+
+async def test_a_job_cancelled_in_the_queue_leaves_it(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits()) as running:
+        running.engine.pause("so that it waits")
+        waiting = asyncio.create_task(tokens(running.engine, job(policy)))
+        await eventually(lambda: running.engine.queued_completions == 1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await eventually(lambda: running.engine.queued_completions == 0)
+
+
+async def test_a_full_queue_refuses_with_a_time_to_wait(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(queued=3)) as running:
+        running.engine.pause("so that they wait")
+        waiting = asyncio.create_task(tokens(running.engine, job(policy, completions=2)))
+        await eventually(lambda: running.engine.queued_completions == 2)
+        with pytest.raises(QueueFull) as raised:
+            await tokens(running.engine, job(policy, completions=2))
+        assert raised.value.retry_after_s
+        running.engine.resume()
+        assert len(await waiting) == 2
+
+
+async def test_a_failure_of_the_thread_ends_the_engine_and_who_waits_is_told(tmp_path: Path) -> None:
+    broken = load_policy(tiny_policy_folder(tmp_path / "broken"))
+    broken.model.set_input_embeddings(torch.nn.Embedding(4, 32))
+    running = Running(EngineLimits())
+    running.task = asyncio.create_task(running.engine.run())
+    with pytest.raises(ServerUnavailable):
+        await tokens(running.engine, job(broken, prompt=(250,)))
+    with pytest.raises(IndexError):
+        await running.task
+    with pytest.raises(ServerUnavailable):
+        await tokens(running.engine, job(broken))
