@@ -1,0 +1,68 @@
+"""The policy server whole: waits without a revision, serves once stable names one, drains on a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from attune.client import NO_RETRY, AsyncClient
+from attune.client.control import AsyncPolicyControlClient
+from attune.domain.errors import NoRevision, ServerUnavailable
+from attune.platform.config import AppPort, ControlPort
+from attune.platform.registry.registry import Registry
+from attune.policy.config import PolicySettings
+from attune.policy.main import main
+from tiny_models import tiny_policy_folder
+from unit.policy.serving import MODEL
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def test_from_an_empty_registry_to_answers_and_a_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: caplog.set_level(logging.INFO))
+    settings = PolicySettings(
+        registry=str(tmp_path / "registry"),
+        cache_folder=str(tmp_path / "cache"),
+        events_folder=str(tmp_path / "events"),
+        app=AppPort(port=free_port()),
+        control=ControlPort(port=free_port()),
+        metrics_port=0,
+        device="cpu",
+        poll_interval_s=0.02,
+    )
+    stop = asyncio.Event()
+    process = asyncio.create_task(main(settings, stop))
+    async with (
+        AsyncClient(app_id="test", policy_address=f"127.0.0.1:{settings.app.port}", retry=NO_RETRY) as client,
+        AsyncPolicyControlClient(f"127.0.0.1:{settings.control.port}", NO_RETRY) as control,
+    ):
+        await control.wait_until_serving(30)
+        with pytest.raises(ServerUnavailable, match="NOT_SERVING"):
+            await client.wait_until_serving(0.05)
+        with pytest.raises(NoRevision):
+            await client.generate("hello")
+        assert "attune sft --publish policies/support" in caplog.text
+        registry = Registry(settings.registry)
+        epoch = registry.take_epoch([MODEL], "test")
+        registry.publish(MODEL.revision(1), tiny_policy_folder(tmp_path / "policy"), epoch=epoch)
+        registry.move_alias(MODEL, "stable", 1, epoch=epoch, actor="test", reason="")
+        await client.wait_until_serving(30)
+        assert (await client.generate("hello", max_tokens=4)).recorded
+        await control.pause("so that a call is running at the stop")
+        running = asyncio.create_task(client.generate("hello", max_tokens=4))
+        async with asyncio.timeout(10):
+            while not (await control.status()).queued_completions:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await control.resume()
+        stop.set()
+        assert (await running).recorded
+        await process
