@@ -1,0 +1,51 @@
+"""What the stage commands share: settings given and defaulted, publishing, and progress off a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attune.cli.stage import SETTINGS, Bar, model_to_publish, publish, stage_settings
+from attune.domain.errors import InvalidInput
+from attune.domain.revisions import ModelName
+from attune.platform.registry.registry import Registry
+from attune.trainer.gates import GateVerdict
+from attune.trainer.stages.training import StageProgress, StageResult
+
+MODEL = ModelName("rewards", "support")
+
+
+def test_given_options_win_over_defaults() -> None:
+    options = dict.fromkeys(SETTINGS) | {"lr": 0.5, "device": "cpu"}
+    settings = stage_settings(options, lr=1e-3, batch_size=7)
+    assert (settings.lr, settings.batch_size, settings.device) == (0.5, 7, "cpu")
+
+
+@pytest.mark.parametrize("name", ["support", "policies/support", "rewards/"])
+def test_a_name_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        model_to_publish(name, "rewards")
+
+
+def result(folder: Path) -> StageResult:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    return StageResult(folder, 3, 0.5, None, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_stable"), [(None, True), (GateVerdict(True), True), (GateVerdict(False), False)]
+)
+def test_stable_moves_by_the_verdict(tmp_path: Path, verdict: GateVerdict | None, is_stable: bool) -> None:
+    registry = Registry(tmp_path / "registry")
+    name, moved = publish(registry, MODEL, result(tmp_path / "model"), verdict)
+    assert (name.number, moved) == (1, is_stable)
+    assert (registry.alias(MODEL, "stable") is not None) is is_stable
+    assert registry.manifest(name).metrics["loss"] == 0.5
+
+
+def test_progress_is_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar("SFT") as on_progress:
+        for step in range(1, 4):
+            on_progress(StageProgress(step, 3, 1.0 / step, 0.25, 1234.5))
+    assert "SFT 3/3: loss 0.333, held out 0.250, 1,234 tokens/s" in capsys.readouterr().err
