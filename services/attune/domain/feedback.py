@@ -150,7 +150,7 @@ class FeedbackEvent:
             subject_id=checked_name(proto.subject_id, f"{field}.subject_id"),
             feedback=_feedback_from_proto(proto, field),
             source=checked_name(proto.source, f"{field}.source") if proto.source else "",
-            occurred_time=from_timestamp(proto.occurred_time),
+            occurred_time=from_timestamp(proto.occurred_time, f"{field}.occurred_time"),
         )
 
 

@@ -40,7 +40,9 @@ from attune.trainer.config import TrainerSettings
 from attune.trainer.watch import Event
 
 APP_ID = "demo"
-BEFORE_REWARD, AFTER_REWARD = ("policy", "ingest", "join"), ("reward", "trainer")
+SERVICES = ("policy", "ingest", "join", "reward", "trainer")
+BEFORE_REWARD = ("policy", "ingest", "join")
+"""Those that serve without a reward model; the others wait for one."""
 HELD_OUT_PROMPTS, PAIR_PROMPTS, PAIR_COMPLETIONS = 360, 120, 4
 REPORT_SEED = 10_000
 FIRST_VISITORS = 32
@@ -97,7 +99,7 @@ class Story:
         policy = await asyncio.to_thread(preparation.make_policy, models, self._recipe, self._stage.progress)
         number = preparation.publish_policy(self._stage.registry, policy)
         self.say(f"The SFT policy is {POLICY.revision(number)}; starting the services.")
-        services.start(BEFORE_REWARD)
+        services.start(SERVICES)
         await services.wait_until_serving(BEFORE_REWARD, START_TIMEOUT_S)
         async with AsyncClient(
             app_id=APP_ID,
@@ -116,7 +118,6 @@ class Story:
         population = Population(taste, recipe.seed, recipe.population, recipe.customs)
         traffic = Traffic(client, population, seed=recipe.seed, max_tokens=MAX_TOKENS)
         await self._first_rankings(traffic, policy)
-        self._stage.services.start(AFTER_REWARD)
         self._began = time.time()
         await self._live(traffic)
         return await self._report(client, policy, taste, traffic, before, pairs, entering)

@@ -1,0 +1,46 @@
+"""Identifiers: version 7, sorted by age, one spelling, and completion ids that follow from generations."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from attune.domain.errors import InvalidInput
+from attune.domain.ids import canonical_uuid, completion_id, parse_completion_id, uuid7, uuid_bytes
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.floats(0, 2**47 / 1000))
+def test_version_and_time(now_s: float) -> None:
+    made = uuid.UUID(uuid7(now_s))
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert made.int >> 80 == int(now_s * 1000)
+
+
+def test_ids_differ_and_sort_by_age() -> None:
+    assert len({uuid7(5.0) for _ in range(1000)}) == 1000
+    assert uuid7(1.0) < uuid7(2.0) < uuid7(3_000_000.0)
+
+
+@given(st.uuids(), st.integers(0, 63))
+def test_completion_ids_go_there_and_back(generation: uuid.UUID, index: int) -> None:
+    text = completion_id(str(generation), index)
+    assert parse_completion_id(text, "id") == (str(generation), index)
+    assert parse_completion_id(text.upper(), "id") == (str(generation), index)
+
+
+@pytest.mark.parametrize("text", ["", "x", "x/0", "/0", f"{uuid.uuid4()}", f"{uuid.uuid4()}/64", f"{uuid.uuid4()}/-1",
+                                  f"{uuid.uuid4()}/²", f"{uuid.uuid4()}/007"])  # fmt: skip
+def test_bad_completion_ids_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_completion_id(text, "id")
+
+
+def test_one_spelling() -> None:
+    plain = "01890a5d-ac96-774b-bcce-b302099a8057"
+    for spelt in (plain.upper(), plain.replace("-", ""), "{" + plain + "}"):
+        assert canonical_uuid(spelt, "id") == plain
+    assert len(uuid_bytes(plain)) == 16
+    with pytest.raises(InvalidInput):
+        canonical_uuid("seven", "id")

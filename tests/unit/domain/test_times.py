@@ -1,0 +1,32 @@
+"""Times go there and back to the microsecond; what is no time is refused."""
+
+from __future__ import annotations
+
+import pytest
+from attune.domain.errors import InvalidInput
+from attune.domain.times import FIRST_S, LAST_S, from_timestamp, to_timestamp
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.integers(FIRST_S * 1000, LAST_S * 1000))
+def test_round_trip_of_milliseconds(millis: int) -> None:
+    assert from_timestamp(to_timestamp(millis / 1000)) == pytest.approx(millis / 1000, abs=1e-4)
+
+
+@given(st.integers(0, 4_000_000_000_000_000))
+def test_round_trip_of_microseconds_of_our_century(micros: int) -> None:
+    assert from_timestamp(to_timestamp(micros / 1_000_000)) == micros / 1_000_000
+
+
+def test_unset_is_zero() -> None:
+    assert from_timestamp(Timestamp()) == 0.0
+
+
+@pytest.mark.parametrize("stamp", [Timestamp(seconds=2**62), Timestamp(seconds=-(2**62)), Timestamp(nanos=-1),
+                                   Timestamp(nanos=1_000_000_000)])  # fmt: skip
+def test_what_is_no_time_is_refused_by_field(stamp: Timestamp) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        from_timestamp(stamp, "event.time")
+    assert raised.value.violations[0].field == "event.time"
