@@ -1,0 +1,106 @@
+"""The interceptor: deadlines, errors with their details, nothing leaked, everything counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+import pytest
+from attune.api.reward.v1 import reward_pb2
+from attune.client.errors import error_of_call
+from attune.domain.errors import AttuneError, InvalidInput, QueueFull
+from attune.platform.rpc.interceptors import remaining_s
+from unit.platform.rpc.echo import SERVICE, echo
+
+METHOD = f"/{SERVICE}/Score"
+
+
+async def answer(request, context) -> reward_pb2.ScoreResponse:
+    return reward_pb2.ScoreResponse(revision=f"{remaining_s(1e9):.3f}")
+
+
+async def refused(behaviour, timeout_s: float | None = 5.0, **how) -> tuple[grpc.aio.AioRpcError, AttuneError]:
+    async with echo(behaviour, **how) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await running.score(timeout_s)
+        status = raised.value.code().name
+        assert running.sample("attune_rpc_duration_seconds_count", method=METHOD, status=status) == 1
+        assert running.sample("attune_rpc_started_total", method=METHOD) == 1
+    return raised.value, error_of_call(raised.value)
+
+
+async def test_a_call_is_served_and_counted() -> None:
+    async with echo(answer) as running:
+        await running.score()
+        assert running.sample("attune_rpc_duration_seconds_count", method=METHOD, status="OK") == 1
+
+
+async def test_a_deadline_is_required() -> None:
+    call, error = await refused(answer, timeout_s=None)
+    assert (call.code(), error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DEADLINE_REQUIRED")
+
+
+async def test_the_time_left_is_known_to_the_servicer_and_cut_to_the_longest_allowed() -> None:
+    async with echo(answer, max_deadline_s=20.0) as running:
+        assert 3.0 < float((await running.score(5.0)).revision) <= 5.1  # gRPC rounds up
+        assert 15.0 < float((await running.score(500.0)).revision) <= 20.1
+    assert remaining_s(7.0) == 7.0
+
+
+async def test_a_call_beyond_the_longest_deadline_ends() -> None:
+    async def never(request, context):
+        await asyncio.Event().wait()
+
+    call, error = await refused(never, timeout_s=30.0, max_deadline_s=0.05)
+    assert (call.code(), error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+async def test_a_domain_error_crosses_with_its_details() -> None:
+    async def bad(request, context):
+        raise InvalidInput.field("pairs", "must be some")
+
+    call, error = await refused(bad)
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert isinstance(error, InvalidInput)
+    assert [v.field for v in error.violations] == ["pairs"]
+
+
+async def test_a_known_wait_is_told_to_any_client() -> None:
+    async def full(request, context):
+        raise QueueFull("full", retry_after_s=0.75)
+
+    call, error = await refused(full)
+    assert error.retry_after_s == 0.75
+    assert ("grpc-retry-pushback-ms", "750") in list(call.trailing_metadata())
+
+
+async def test_an_unknown_error_says_an_id_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(request, context):
+        raise RuntimeError("the password is swordfish")
+
+    with caplog.at_level(logging.ERROR):
+        call, error = await refused(broken)
+    assert call.code() is grpc.StatusCode.INTERNAL
+    assert "swordfish" not in f"{call.details()} {list(call.trailing_metadata())}"
+    assert error.metadata["incident"] in caplog.text
+    assert "swordfish" in caplog.text
+
+
+async def test_a_callers_cancellation_reaches_the_servicer() -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def waits(request, context):
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with echo(waits) as running:
+        call = asyncio.create_task(running.score())
+        await began.wait()
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.gather(call, return_exceptions=True)
+    assert running.sample("attune_rpc_duration_seconds_count", method=METHOD, status="CANCELLED") == 1

@@ -1,0 +1,77 @@
+"""A server of one port: health, reflection, a port of its own, and a stop that drains."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from attune.api.reward.v1 import reward_pb2
+from attune.platform.rpc.interceptors import RpcMetrics
+from attune.platform.rpc.server import RpcServer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import CollectorRegistry
+from unit.platform.rpc.echo import SERVICE, echo
+
+
+async def answer(request, context) -> reward_pb2.ScoreResponse:
+    return reward_pb2.ScoreResponse(revision="yes")
+
+
+async def health(channel: grpc.aio.Channel, service: str) -> str:
+    response = await health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(service=service), timeout=5
+    )
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_health_is_what_it_was_told(service: str) -> None:
+    async with echo(answer) as running:
+        assert await health(running.channel, service) == "NOT_SERVING"
+        await running.server.set_serving(True)
+        assert await health(running.channel, service) == "SERVING"
+        await running.server.set_serving(False)
+        assert await health(running.channel, service) == "NOT_SERVING"
+
+
+async def test_health_needs_no_deadline() -> None:
+    async with echo(answer) as running:
+        await health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest())
+
+
+async def test_reflection_lists_the_service() -> None:
+    async with echo(answer) as running:
+        stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for response in stub.ServerReflectionInfo(iter([asked])):
+            names = {service.name for service in response.list_services_response.service}
+            break
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    async with echo(answer) as running:
+        with pytest.raises(RuntimeError):
+            RpcServer({}, host="127.0.0.1", port=running.server.port, metrics=RpcMetrics(CollectorRegistry()))
+
+
+async def test_a_stop_lets_running_calls_end() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(request, context) -> reward_pb2.ScoreResponse:
+        began.set()
+        await may_end.wait()
+        return reward_pb2.ScoreResponse(revision="done")
+
+    async with echo(slow) as running:
+        call = asyncio.create_task(running.score())
+        await began.wait()
+        stopping = asyncio.create_task(running.server.stop(10))
+        may_end.set()
+        assert (await call).revision == "done"
+        await stopping
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await running.score(0.5)
+        assert raised.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
