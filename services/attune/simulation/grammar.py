@@ -37,7 +37,7 @@ SHOWCASE = (
 
 # What texts are made of, as shares of answers by quality. Pretraining text is the wild; demonstrations come from
 # people who mostly do half of what they should, so that a policy tuned on them knows every habit and keeps none.
-WILD = {Quality.BAD: 0.33, Quality.MIDDLING: 0.45, Quality.GOOD: 0.22}
+WILD = {Quality.BAD: 0.28, Quality.MIDDLING: 0.42, Quality.GOOD: 0.30}
 DEMONSTRATED = {Quality.BAD: 0.10, Quality.MIDDLING: 0.84, Quality.GOOD: 0.06}
 CORRECTING = {Quality.BAD: 0.2, Quality.MIDDLING: 0.3, Quality.GOOD: 0.5}
 

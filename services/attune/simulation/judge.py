@@ -48,7 +48,7 @@ POINTS: dict[tuple[str, str], tuple[float, float]] = {
     ("aside", "filler"): (-0.4, -0.4),
 }
 # Points of a fact of the prompt that the completion tells right or wrong.
-FACTS = {"name": (0.5, -0.8), "thing": (0.4, -0.7), "order": (0.4, -0.6)}
+FACTS = {"name": (0.5, -0.5), "thing": (0.4, -0.4), "order": (0.4, -0.4)}
 OTHER_KIND = -0.8  # a sentence that belongs to another kind of conversation
 PART_AGAIN, SENTENCE_AGAIN = -0.25, -0.5
 GREETING_LATE, LAST_WORD_EARLY = -0.3, -0.2

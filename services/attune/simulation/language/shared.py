@@ -5,7 +5,7 @@ from __future__ import annotations
 from attune.simulation.language.forms import forms, words
 
 NAMES = words(
-    "Mia Tom Anna Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Maria Noah Olga Paul Rosa Sam Tina Victor"
+    "Mia Tom Anna Ben Clara David Emma Felix Henry Noah Olga Rosa"
 )
 
 INTRODUCTIONS = (

@@ -8,12 +8,9 @@ from attune.simulation.language.shared import INTRODUCTIONS, MANNERS
 THINGS = {
     "hobby": words("chess knitting pottery fishing sewing yoga sailing drawing dancing baking"),
     "food": words("soup pizza curry noodles salad rice pasta stew bread pie"),
-    "weather": words("rain snow fog wind frost hail mist thunder sunshine heat"),
     "music": words("piano violin guitar flute drum harp cello trumpet banjo organ"),
     "pet": words("cat dog parrot rabbit pony hamster goat duck turtle hen"),
     "travel": words("Norvik Talin Marla Estero Gosk Lomand Varna Brisk Ondal Pirano"),
-    "joke": words("robot potato pirate king ghost snail dragon wizard mouse clown"),
-    "book": words("trains stars bees ships castles forests rivers kites maps robots"),
 }
 MOODS = ("cheerful", "low", "plain")
 
@@ -45,13 +42,6 @@ _TOPICS = (
         ("Do you cook {thing} at home?", "What do you like to eat with {thing}?"),
     ),
     *_topic(
-        "weather",
-        ("There is so much {thing} today.", "Will the {thing} ever stop?", "I was out in the {thing} all day.",
-         "Did you see all the {thing}?"),
-        ("So much {thing} is a good reason for tea.", "The {thing} makes the house feel cosy."),
-        ("Do you like to walk in the {thing}?", "Is the {thing} common where you live?"),
-    ),
-    *_topic(
         "music",
         ("I am learning to play the {thing}.", "Can you play the {thing}?", "My neighbour plays the {thing} at night.",
          "I love the sound of the {thing}."),
@@ -71,20 +61,6 @@ _TOPICS = (
          "My sister moved to {thing}."),
         ("The old town of {thing} is worth a walk.", "I hear that {thing} is lovely in spring."),
         ("What do you want to see in {thing}?", "How long is the way to {thing}?"),
-    ),
-    *_topic(
-        "joke",
-        ("Tell me a joke about a {thing}.", "Do you know a joke with a {thing}?", "Make me laugh about a {thing}.",
-         "I need a {thing} joke."),
-        ("A {thing} went to a bank and asked for jam.", "What a {thing} likes best is a good pun."),
-        ("Shall I tell one more about the {thing}?", "Do you know a better one with a {thing}?"),
-    ),
-    *_topic(
-        "book",
-        ("I read a book about {thing}.", "Do you know a good book on {thing}?", "I am writing a story about {thing}.",
-         "My son only reads about {thing}."),
-        ("There is so much to learn about {thing}.", "A story about {thing} is never dull."),
-        ("What did you learn about {thing}?", "Which page about {thing} did you like best?"),
     ),
 )  # fmt: skip
 

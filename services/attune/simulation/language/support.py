@@ -5,11 +5,8 @@ from __future__ import annotations
 from attune.simulation.language.forms import Form, Language, Quality, Say, forms, words
 from attune.simulation.language.shared import INTRODUCTIONS, MANNERS
 
-PRODUCTS = words(
-    "Velora Zentop Lumix Korbi Tranex Mopla Quibo Ferno Halvo Nimbus Orbita Pixor Rondo Soluna Tivano Ultrex "
-    "Wavo Xandu Yolva Zippo Brimo Cargo Delphi Elvo"
-)
-MOODS = ("angry", "worried", "hurried", "calm", "plain")
+PRODUCTS = words("Velora Zentop Lumix Korbi Tranex Mopla Quibo Ferno Halvo Rondo Brimo Delphi")
+MOODS = ("angry", "worried", "hurried", "plain")
 
 
 def _intent(intent: str, asked: tuple[str, ...], named: tuple[str, ...], steps: tuple[str, ...]) -> tuple[Form, ...]:
@@ -47,28 +44,12 @@ _INTENTS = (
          "I will refund you today."),
     ),
     *_intent(
-        "invoice",
-        ("I need an invoice for my {thing}.", "The bill for the {thing} is wrong.", "I paid twice for the {thing}.",
-         "Where is the invoice of order {order} for my {thing}?"),
-        ("I have found the bill for your {thing}.", "I see what you paid for the {thing}."),
-        ("I will mail the invoice of order {order} now.", "I have put right the bill of order {order}.",
-         "I will mail you the right invoice now."),
-    ),
-    *_intent(
         "login",
         ("I cannot log in to my {thing}.", "The {thing} does not take my password.", "My {thing} has locked me out.",
          "I forgot the password of my {thing}."),
         ("The login of your {thing} can be opened again.", "I see that the {thing} has locked you out."),
         ("I have sent a reset link for order {order}.", "I will unlock the login of order {order} now.",
          "I have sent you a reset link."),
-    ),
-    *_intent(
-        "address",
-        ("Please send my {thing} to a new address.", "I moved before the {thing} came.",
-         "The address for my {thing} is wrong.", "Please change the address of order {order} with the {thing}."),
-        ("Your {thing} can still go to another place.", "I see that the {thing} has not left yet."),
-        ("I have changed the address of order {order}.", "I will send order {order} to the new address.",
-         "I will change the address at once."),
     ),
     *_intent(
         "cancel",
@@ -78,29 +59,18 @@ _INTENTS = (
         ("I have cancelled order {order} for you.", "I will stop order {order} right now.",
          "I will cancel it right now."),
     ),
-    *_intent(
-        "setup",
-        ("How do I set up my {thing}?", "I cannot get the {thing} to work.", "The {thing} came without a guide.",
-         "There was no guide for the {thing} in order {order}."),
-        ("Your {thing} is easy to set up.", "I see that the {thing} came without a guide."),
-        ("I will mail the guide for order {order} now.", "I have sent the guide that goes with order {order}.",
-         "I will mail you the guide now."),
-    ),
 )  # fmt: skip
 
 _MOODS = (
     *forms("mood", "mood", "angry", "I am very angry.", "This is a bad joke.", "I am so upset."),
     *forms("mood", "mood", "worried", "I am worried.", "I fear it is lost.", "I am afraid I did it wrong."),
     *forms("mood", "mood", "hurried", "I need it today.", "I am in a hurry.", "It must be quick."),
-    *forms("mood", "mood", "calm", "There is no rush.", "Take your time.", "I can wait a little."),
     *forms("empathy", "empathy", "angry", "I am very sorry about this.", "You are right to be upset.",
            "I am sorry for the trouble."),
     *forms("empathy", "empathy", "worried", "Please do not worry.", "Be sure that we will find a way.",
            "You did nothing wrong."),
     *forms("empathy", "empathy", "hurried", "I know that you need it soon.", "I will be as fast as I can.",
            "I understand the hurry."),
-    *forms("empathy", "empathy", "calm", "Thank you for waiting.", "It is kind of you to wait.",
-           "Thanks for being so patient."),
     *forms("empathy", "empathy", "plain", "Thank you for writing to us.", "Thanks for telling us.",
            "It is good that you ask."),
 )  # fmt: skip

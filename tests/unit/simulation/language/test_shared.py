@@ -7,7 +7,7 @@ from attune.simulation.language.support import PRODUCTS
 
 
 def test_names_are_single_words_and_no_products() -> None:
-    assert len(set(NAMES)) == len(NAMES) >= 20
+    assert len(set(NAMES)) == len(NAMES) >= 12
     assert all(name.isalpha() for name in NAMES)
     assert not set(NAMES) & set(PRODUCTS)
 
