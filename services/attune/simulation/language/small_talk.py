@@ -113,7 +113,7 @@ SMALL_TALK = Language(
         ),
         Quality.MIDDLING: (
             ("greeting", {None: 38, _NAMED: 38, _PLAIN: 21, _WRONG: 3}),
-            ("warmth", {None: 45, _WARMTH: 40, Say("warmth", fits=False): 15}),
+            ("warmth", {None: 45, _WARMTH: 47, Say("warmth", fits=False): 8}),
             ("aside", {None: 86, _FILLER: 8, _OFF_TOPIC: 3, _RUDE: 3}),
             ("comment", {None: 15, _COMMENT: 45, _DULL: 32, Say("comment", fits=False): 5,
                          Say("comment", is_true=False): 3}),
@@ -122,9 +122,9 @@ SMALL_TALK = Language(
         ),
         Quality.BAD: (
             ("greeting", {None: 70, _NAMED: 15, _PLAIN: 12, _WRONG: 3}),
-            ("warmth", {None: 72, _WARMTH: 6, Say("warmth", fits=False): 22}),
+            ("warmth", {None: 72, _WARMTH: 20, Say("warmth", fits=False): 8}),
             ("aside", {None: 30, _FILLER: 20, _OFF_TOPIC: 25, _RUDE: 25}),
-            ("comment", {None: 40, _COMMENT: 13, _DULL: 30, Say("comment", fits=False): 14,
+            ("comment", {None: 40, _COMMENT: 20, _DULL: 30, Say("comment", fits=False): 7,
                          Say("comment", is_true=False): 3}),
             ("question", {None: 80, _QUESTION: 4, _DULL: 8, Say("question", fits=False): 8}),
             ("aside", {None: 45, _FILLER: 20, _OFF_TOPIC: 20, _RUDE: 15}),
