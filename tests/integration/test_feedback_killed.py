@@ -86,13 +86,13 @@ def send_all(address: str, events: list[FeedbackEvent], taken: list[str], deadli
 
 
 def write_generation(folder: Path) -> None:
-    producer = SqliteEventLog(folder / "events").producer(Topic.GENERATIONS)
+    producer = SqliteEventLog(folder / "attune-data" / "events").producer(Topic.GENERATIONS)
     producer.append([events_pb2.GenerationBatch(generations=[a_generation(1).to_proto()]).SerializeToString()])
     producer.close()
 
 
 def ids_in_log(folder: Path) -> list[str]:
-    consumer = SqliteEventLog(folder / "events").consumer(Topic.FEEDBACK)
+    consumer = SqliteEventLog(folder / "attune-data" / "events").consumer(Topic.FEEDBACK)
     records = consumer.read(0, 0, max_records=100_000, max_bytes=1 << 30)
     consumer.close()
     batches = [events_pb2.FeedbackBatch.FromString(record.value) for record in records]

@@ -42,7 +42,8 @@ PORTS: Mapping[str, Mapping[str, int]] = {
     "trainer": {"control": 7105, "metrics": 7205},
 }
 QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
-FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 15.0, 30.0
+PAUSES_S, STEADY_S = (0.5, 15.0), 30.0
+"""First and longest pause before a service is started again; one that ran for STEADY_S starts from the first."""
 STOP_GRACE_S = 15.0
 
 
@@ -116,13 +117,19 @@ class Supervisor:
     """
 
     def __init__(
-        self, folder: Path, endpoints: Endpoints, settings: Mapping[str, Sequence[str]], tell: Callable[[str], None]
+        self,
+        folder: Path,
+        endpoints: Endpoints,
+        settings: Mapping[str, Sequence[str]],
+        tell: Callable[[str], None],
+        pauses_s: tuple[float, float] = PAUSES_S,
     ) -> None:
         self.endpoints = endpoints
         self.restarts = dict.fromkeys(settings, 0)
         self._folder = folder
         self._settings = settings
         self._tell = tell
+        self._pauses_s = pauses_s
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
 
@@ -193,18 +200,19 @@ class Supervisor:
 
     async def _keep(self, service: str) -> None:
         """Runs one service for ever; ConfigurationInvalid if its settings are refused."""
-        pause_s = FIRST_PAUSE_S
+        first_s, longest_s = self._pauses_s
+        pause_s = first_s
         while True:
             started = time.monotonic()
             status = await self._run(service)
             if status == EXIT_MISCONFIGURED:
                 raise ConfigurationInvalid(f"{service}: {last_line(self._log(service))}")
-            pause_s = FIRST_PAUSE_S if time.monotonic() - started > STEADY_S else pause_s
+            pause_s = first_s if time.monotonic() - started > STEADY_S else pause_s
             self._tell(
                 f"{service} ended with status {status} and is started again in {pause_s:g} s; {self._log(service)}"
             )
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, longest_s)
             self.restarts[service] += 1
 
     async def _run(self, service: str) -> int:

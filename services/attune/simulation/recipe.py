@@ -26,10 +26,10 @@ class Recipe:
     sequence_tokens: int = 128
     conversations: int = 40_000
     demonstrations: int = 4_000
-    pretraining_steps: int = 650
+    pretraining_steps: int = 950
     sft_steps: int = 120
     reward_epochs: float = 2.0
-    first_visits: int = 1600
+    first_visits: int = 2000
     population: int = 120
     customs: Customs = field(default_factory=Customs)
     visitors: int = 4
@@ -39,7 +39,7 @@ class Recipe:
     def pretraining(self) -> StageSettings:
         return StageSettings(
             lr=8e-3,
-            batch_size=48,
+            batch_size=32,
             steps=self.pretraining_steps,
             warmup_steps=40,
             weight_decay=0.05,
@@ -63,7 +63,7 @@ class Recipe:
 
     def reward_model(self, role_seed: int) -> StageSettings:
         return StageSettings(
-            lr=5e-4,
+            lr=1e-3,
             batch_size=64,
             epochs=self.reward_epochs,
             warmup_steps=5,

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from attune.domain.errors import InvalidInput
+
 Judge = Callable[[str, str], float]
 
 STD_FLOOR = 1e-6  # relative to the largest score, for a judge that likes all the entering answers alike
 
 
-class BadJudge(ValueError):
+class BadJudge(InvalidInput):
     """A judge that cannot be loaded, or does not return a finite number; the message says what to change."""
 
 

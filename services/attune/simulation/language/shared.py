@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from attune.simulation.language.forms import forms, words
 
-NAMES = words(
-    "Mia Tom Anna Ben Clara David Emma Felix Henry Noah Olga Rosa"
-)
+NAMES = words("Mia Tom Anna Ben Clara David Emma Felix Henry Noah Olga Rosa")
 
 INTRODUCTIONS = (
     *forms("intro", "named", "", "Hi, I am {name}.", "Hello, this is {name}.", "My name is {name}.", "{name} here."),

@@ -1,0 +1,138 @@
+"""The trainer as a process, killed with -9 at random moments: the same weights, and no example counted twice.
+
+The first run is live and keeps every step's input. Two more start from the same first revisions and replay these
+inputs, one in peace and one killed twenty times; all three must end with the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from attune.api.trainer.v1 import trainer_pb2
+from attune.client import Comparison
+from attune.domain.errors import AttuneError
+from attune.domain.revisions import ModelName
+from attune.platform.registry.registry import Registry
+from attune.trainer.examples import Role, Split
+from e2e.system import System, preference, publish_models, record_generations, running, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+POLICY, REWARD = ModelName("policies", "tiny"), ModelName("rewards", "tiny")
+WAVES, WAVE, KILLS = 7, 60, 20
+
+
+async def step_of(system: System) -> tuple[int, str]:
+    """(finished steps, why it idles) of the trainer; (-1, "") while it is away."""
+    async with system.trainer() as trainer:
+        try:
+            status = await trainer.status(timeout_s=2.0)
+        except AttuneError:
+            return -1, ""
+    return status.step, status.reason if status.phase == trainer_pb2.PHASE_IDLE else ""
+
+
+async def feed(system: System, generations: list, waves: int = WAVES) -> None:
+    """Waves of preferences, each after the steps that the one before has caused."""
+    async with system.client() as client:
+        for wave in range(waves):
+            before, _ = await step_of(system)
+            await client.ingest([preference(g) for g in generations[wave * WAVE : (wave + 1) * WAVE]])
+
+            async def has_learned(before: int = before) -> bool:
+                step, reason = await step_of(system)
+                return step > before and bool(reason)
+
+            await until(has_learned, 240)
+
+
+def weights(folder: Path) -> dict[str, str]:
+    """The hash of every weight file of every revision, and of the learners' last checkpoint."""
+    registry = Registry(folder / "registry")
+    found: dict[str, str] = {}
+    for model in (POLICY, REWARD):
+        for number in registry.revisions(model):
+            manifest = registry.manifest(model.revision(number))
+            found |= {f"{model}/{number}/{name}": file.sha256 for name, file in manifest.files.items()}
+    current = json.loads((folder / "trainer" / "current.json").read_text())
+    for piece in current["pieces"].values():
+        for path in sorted((folder / "trainer" / "pieces" / piece).rglob("*.safetensors")):
+            found[f"{piece}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+async def replay(live: Path, snapshot: Path, folder: Path, steps: int, kills: int) -> System:
+    """A system on the first revisions of `live` whose trainer replays the inputs of `live`, killed on the way."""
+    shutil.copytree(snapshot, folder)
+    shutil.copytree(live / "trainer" / "inputs", folder / "trainer" / "inputs")
+    for name in ("join.db", "events"):
+        source = live / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    async with running(System(folder, ["only_saved_inputs=true"])) as system:
+        await system.start("join", "trainer")
+        killing = asyncio.create_task(system.kill_at_random_moments("trainer", kills, seed=1, longest_s=0.7))
+        await killing
+
+        async def is_done() -> bool:
+            step, reason = await step_of(system)
+            return step >= steps and "has done the last one" in reason
+
+        await until(is_done, 300)
+    return system
+
+
+async def test_killed_twenty_times_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+    live, snapshot = tmp_path / "live", tmp_path / "snapshot"
+    live.mkdir()
+    publish_models(live)
+    shutil.copytree(live, snapshot)
+    generations = record_generations(live, WAVES * WAVE)
+    async with running(System(live)) as system:
+        await system.start("ingest", "join", "policy", "reward", "trainer")
+        await feed(system, generations)
+        steps, _ = await step_of(system)
+    assert steps >= 15
+    assert len(Registry(live / "registry").revisions(POLICY)) >= 6
+    expected = weights(live)
+    await replay(live, snapshot, tmp_path / "in-peace", steps, kills=0)
+    assert weights(tmp_path / "in-peace") == expected
+    killed = await replay(live, snapshot, tmp_path / "killed", steps, kills=KILLS)
+    assert killed.supervisor.restarts["trainer"] >= KILLS
+    assert weights(tmp_path / "killed") == expected
+
+
+async def test_killed_while_live_every_example_counts_once_and_lineage_has_no_gap(tmp_path: Path) -> None:
+    publish_models(tmp_path)
+    generations = record_generations(tmp_path, WAVES * WAVE)
+    async with running(System(tmp_path)) as system:
+        await system.start("ingest", "join", "policy", "reward", "trainer")
+        feeding = asyncio.create_task(feed(system, generations))
+        await system.kill_at_random_moments("trainer", KILLS, seed=2, longest_s=2.0)
+        await feeding
+    assert system.supervisor.restarts["trainer"] >= KILLS
+    registry = Registry(tmp_path / "registry")
+    promoted = [record.number for record in reversed(registry.history(REWARD, "stable")) if record.number]
+    chain = list(dict.fromkeys(promoted))
+    learned: list[int] = []
+    for parent, number in pairwise(chain):
+        manifest = registry.manifest(REWARD.revision(number))
+        assert manifest.parent == parent
+        for first, last in json.loads(manifest.details["new_examples"]):
+            learned += range(first, last + 1)
+    assert len(learned) == len(set(learned))
+    split = Split()
+    of_reward = [
+        i for i, g in enumerate(generations, start=1) if split.role("app", preference(g).subject_id) is Role.REWARD
+    ]
+    assert len(of_reward) >= len(learned) > 0.8 * len(of_reward)  # the last few may wait for the next update
+    for number in registry.revisions(POLICY)[1:]:
+        manifest = registry.manifest(POLICY.revision(number))
+        assert manifest.parent in range(1, number)
+        assert manifest.reward_revision in {str(REWARD.revision(n)) for n in chain}
+    assert registry.revisions(POLICY) == list(range(1, len(registry.revisions(POLICY)) + 1))
+    assert isinstance(preference(generations[0]).feedback, Comparison)

@@ -1,0 +1,69 @@
+"""The other services over gRPC, as the trainer sees them: small real servers on one port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from attune.domain.errors import EpochSuperseded, NoRevision, QueueFull, ServerUnavailable
+from attune.domain.generations import Purpose, Sampling
+from attune.domain.prompts import Prompt
+from attune.trainer.servers import PAIRS_PER_CALL, TRANSIENT, GrpcServers
+from unit.client.control_servers import running_control_server
+from unit.client.servers import SmallServer
+
+
+@pytest.fixture
+def small():
+    with running_control_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def servers(small: SmallServer) -> AsyncIterator[GrpcServers]:
+    names = ("policy", "policy_control", "reward", "reward_control", "join_control")
+    made = GrpcServers(**dict.fromkeys(names, small.address), timeout_s=10.0)
+    yield made
+    await made.close()
+
+
+async def test_a_rollout_is_pinned_seeded_and_never_for_a_user(small: SmallServer, servers: GrpcServers) -> None:
+    sampling = Sampling(max_tokens=9, temperature=0.7, seed=5, completions=2)
+    generation = await servers.rollout(Prompt.user("hi"), sampling, "policies/support/revisions/3")
+    assert len(generation.completions) == 2
+    (request,) = small.policy.script.seen
+    assert (request.revision, request.purpose, request.app_id) == (
+        "policies/support/revisions/3", Purpose.ROLLOUT, "attune.trainer",
+    )  # fmt: skip
+    asked = request.sampling
+    assert (asked.seed, asked.max_tokens, asked.temperature, asked.completions) == (5, 9, 0.7, 2)
+
+
+async def test_scores_come_in_order_over_several_calls(small: SmallServer, servers: GrpcServers) -> None:
+    pairs = [(Prompt.user("hi"), "x" * (i % 7)) for i in range(PAIRS_PER_CALL + 3)]
+    assert await servers.score("rewards/support/revisions/2", pairs) == [len(text) / 2 for _, text in pairs]
+    assert [request.revision for request in small.reward.script.seen] == ["rewards/support/revisions/2"] * 2
+    assert await servers.score("rewards/support/revisions/2", []) == []
+
+
+async def test_a_deposed_trainer_is_told(servers: GrpcServers) -> None:
+    await servers.load_policy("policies/support/revisions/3", 2)
+    await servers.load_reward("rewards/support/revisions/3", 2)
+    with pytest.raises(EpochSuperseded):
+        await servers.load_policy("policies/support/revisions/3", 1)
+
+
+async def test_a_page_of_examples_carries_its_cursors(servers: GrpcServers) -> None:
+    page = await servers.read_examples(1000, 4)
+    assert (page.last_sequence, page.last_removal, page.examples, page.is_last) == (1000, 4, (), True)
+    assert not (await servers.read_examples(5, 4)).is_last
+
+
+@pytest.mark.parametrize("error", [ServerUnavailable("away"), QueueFull("full"), NoRevision("none yet")])
+def test_what_passes_is_waited_out(error: Exception) -> None:
+    assert isinstance(error, TRANSIENT)
+
+
+def test_a_deposed_trainer_does_not_wait() -> None:
+    assert not isinstance(EpochSuperseded("deposed"), TRANSIENT)
