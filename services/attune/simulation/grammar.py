@@ -35,10 +35,10 @@ SHOWCASE = (
     "Hi, I am Rosa. I started pottery last week. It was a hard week.",
 )
 
-# What texts are made of, as shares of answers by quality. Pretraining text is the wild; demonstrations come from
-# people who mostly do half of what they should, so that a policy tuned on them knows every habit and keeps none.
+# What texts are made of, as shares of answers by quality. Pretraining text is the wild; demonstrations come from people
+# of whom few answer well and many half well, so that a policy tuned on them knows every way to answer and keeps none.
 WILD = {Quality.BAD: 0.28, Quality.MIDDLING: 0.42, Quality.GOOD: 0.30}
-DEMONSTRATED = {Quality.BAD: 0.10, Quality.MIDDLING: 0.84, Quality.GOOD: 0.06}
+DEMONSTRATED = {Quality.BAD: 0.34, Quality.MIDDLING: 0.50, Quality.GOOD: 0.16}
 CORRECTING = {Quality.BAD: 0.2, Quality.MIDDLING: 0.3, Quality.GOOD: 0.5}
 
 

@@ -94,7 +94,7 @@ class Recipe:
             "ppo.actor_lr=3e-4",
             "ppo.critic_lr=5e-4",
             "ppo.kl_coefficient=0.05",
-            "ppo.kl_target=3.0",
+            "ppo.kl_target=3.5",
             "ppo.kl_horizon=1500",
             "gate.prompts=40",
             "gate.kl_ceiling=5.0",

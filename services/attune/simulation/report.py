@@ -128,7 +128,7 @@ def _plot(axis: Any, title: str, unit: str, lines: Mapping[str, Sequence[tuple[f
     for label, points in lines.items():
         if points:
             axis.plot(*zip(*points, strict=True), label=label, marker=".", markersize=4, linewidth=1.4)
-    if len(lines) > 1:
+    if len(lines) > 1 and any(lines.values()):
         axis.legend(fontsize=8)
 
 
