@@ -1,0 +1,91 @@
+"""The whole story on a recipe of seconds, with real processes: every figure is there, and the files can be read."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from attune.cli.supervisor import Endpoints, Supervisor, settings_of
+from attune.domain.errors import ServerUnavailable
+from attune.modeling.loading import PolicyShape
+from attune.platform.registry.registry import Registry
+from attune.simulation.recipe import Recipe
+from attune.simulation.report import write_report
+from attune.simulation.story import Stage, Story, _rounded, _until
+from attune.simulation.users import Customs
+
+TINY = replace(
+    Recipe(), shape=PolicyShape("llama", 1, 32, 2, mlp_width=48, context=192), vocabulary=400, conversations=600,
+    demonstrations=200, pretraining_steps=10, sft_steps=5, first_visits=120, population=40, visitors=2, pause_s=0.2,
+    customs=Customs(late_s=(0.1, 1.0)),
+)  # fmt: skip
+
+
+@dataclass
+class Services:
+    """A supervisor as the story sees it."""
+
+    supervisor: Supervisor
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        return self.supervisor.restarts
+
+    def start(self, services) -> None:
+        self.supervisor.start(services)
+
+    async def wait_until_serving(self, services, timeout_s: float) -> None:
+        await self.supervisor.wait_until_serving(services, timeout_s)
+
+    def address(self, service: str, use: str) -> str:
+        return self.supervisor.endpoints.address(service, use)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_from_nothing_to_a_report(tmp_path: Path) -> None:
+    system = tmp_path / "system"
+    system.mkdir()
+    endpoints = Endpoints.free()
+    settings = settings_of(system, endpoints, cores=1)
+    settings["trainer"] += TINY.trainer()
+    said: list[str] = []
+    supervisor = Supervisor(system, endpoints, settings, said.append)
+    stage = Stage(
+        tmp_path, Registry(system / "registry"), Services(supervisor), said.append, lambda name: lambda p: None
+    )
+
+    def brief(prompt: str, completion: str) -> float:
+        return -float(len(completion))
+
+    try:
+        report = await Story(stage, TINY, brief, minutes=0.4).run()
+    finally:
+        await supervisor.stop()
+    summary = report.summary
+    for figure in ("win_rate", "reward_accuracy", "distinct"):
+        assert 0.0 <= summary[figure] <= 1.0
+    assert math.isfinite(summary["kl"])
+    assert summary["feedback_events"] > 100
+    assert summary["failed_requests"] == 0
+    assert summary["restarts"] == 0
+    assert [row.prompt for row in report.rows]
+    assert report.served
+    files = write_report(report, tmp_path / "report")
+    assert all(file.stat().st_size for file in files)
+    assert json.loads((tmp_path / "report" / "summary.json").read_text()).keys() >= {"win_rate", "kl", "wall_s"}
+
+
+async def test_waiting_has_an_end() -> None:
+    async def never() -> bool:
+        return False
+
+    with pytest.raises(ServerUnavailable, match="never does not hold"):
+        await _until(never, 0.01)
+
+
+def test_figures_are_rounded_at_any_depth() -> None:
+    assert _rounded({"a": 1 / 3, "b": {"c": 2 / 3}, "n": 3}) == {"a": 0.3333, "b": {"c": 0.6667}, "n": 3}
