@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
 from attune.modeling.loading import save_policy
+from attune.platform.registry.prune import prune
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
 from attune.trainer.config import TrainerSettings
@@ -43,6 +44,9 @@ from attune.trainer.watch import Event, Happening, Watchers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+PRUNE_EVERY = 10
+"""Promotions between two looks for weights that may go."""
 
 
 @dataclass
@@ -197,6 +201,17 @@ class Workspace:
         kept |= facts if verdict.passed else {}
         self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
         self._announce(kind, name, verdict)
+        if verdict.passed and number % PRUNE_EVERY == 0:
+            await self.compute(self._prune, kind)
+
+    def _prune(self, kind: Kind) -> None:
+        """Deletes weights of old revisions; what is aliased and what learning goes on from stays."""
+        needed = ("policy", "reference") if kind == "policies" else ("reward", "reward_parent")
+        also_keep = [int(self.progress.facts[name]) for name in needed]
+        model = self.revision(kind, 0).model_name
+        gone = prune(self.registry, model, keep_last=self.settings.keep_revisions, also_keep=also_keep)
+        if gone:
+            log.info("pruned %d revisions of %s", len(gone), model)
 
     async def _promote(self, kind: Kind, number: int) -> None:
         """Preloads, then points `stable` at the revision; a server that is away will follow the alias later."""

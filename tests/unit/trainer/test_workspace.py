@@ -124,3 +124,16 @@ async def test_a_moved_alias_is_adopted_at_the_next_start(tmp_path, servers):
     actor = dict(again.workspace.learners.policy.actor.named_parameters())
     reference = dict(again.workspace.learners.policy.reference.named_parameters())
     assert all(torch.equal(actor[key], reference[key]) for key in actor)
+
+
+async def test_old_weights_go_and_what_is_needed_stays(tmp_path, servers, monkeypatch):
+    monkeypatch.setattr("attune.trainer.workspace.PRUNE_EVERY", 1)
+    s = settings(tmp_path, keep_revisions=2, max_ppo_steps_per_reward=6)
+    w = await run_until_idle(s, servers)
+    numbers = servers.registry.revisions(POLICY)
+    pruned = [n for n in numbers if servers.registry.is_pruned(POLICY.revision(n))]
+    assert len(numbers) >= 6
+    assert pruned
+    needed = {w.progress.facts["policy"], w.progress.facts["reference"], *numbers[-2:]}
+    assert not needed & set(pruned)
+    assert all(servers.registry.manifest(POLICY.revision(n)).files for n in numbers)
