@@ -39,6 +39,8 @@ SHOWCASE = (
 # of whom few answer well and many half well, so that a policy tuned on them knows every way to answer and keeps none.
 WILD = {Quality.BAD: 0.28, Quality.MIDDLING: 0.42, Quality.GOOD: 0.30}
 DEMONSTRATED = {Quality.BAD: 0.34, Quality.MIDDLING: 0.50, Quality.GOOD: 0.16}
+NOTES_SHARE, NOTE_TAKING = 0.15, "Note the facts."
+"""Notes are dense in copied facts: a small model learns from them to copy names, which answers alone teach it late."""
 CORRECTING = {Quality.BAD: 0.2, Quality.MIDDLING: 0.3, Quality.GOOD: 0.5}
 
 
@@ -112,11 +114,21 @@ def answers(case: PromptCase, rng: random.Random, n: int) -> list[str]:
 
 
 def pretraining_text(rng: random.Random, n: int) -> Iterator[list[dict[str, str]]]:
-    """n conversations of one prompt and one answer as chat messages, mostly bad and middling."""
+    """n texts as chat messages: conversations of one prompt and one answer, mostly bad and middling, and notes."""
     for _ in range(n):
         case = sample_prompt(rng)
-        answer = sample_answer(case, _quality(WILD, rng), rng)
-        yield [{"role": "user", "content": case.prompt}, {"role": "assistant", "content": answer}]
+        asked = {"role": "user", "content": case.prompt}
+        if rng.random() < NOTES_SHARE:
+            yield [{"role": "system", "content": NOTE_TAKING}, asked, {"role": "assistant", "content": note(case)}]
+        else:
+            answer = sample_answer(case, _quality(WILD, rng), rng)
+            yield [asked, {"role": "assistant", "content": answer}]
+
+
+def note(case: PromptCase) -> str:
+    """What a clerk writes down of a prompt: its facts, one a sentence."""
+    told = {"name": "The name is {}.", "thing": "It is about {}.", "order": "The order is {}."}
+    return " ".join(told[slot].format(value) for slot, value in case.facts.items())
 
 
 def demonstrations(rng: random.Random, n: int) -> Iterator[dict[str, str]]:

@@ -26,7 +26,7 @@ class Recipe:
     sequence_tokens: int = 128
     conversations: int = 40_000
     demonstrations: int = 4_000
-    pretraining_steps: int = 950
+    pretraining_steps: int = 1900
     sft_steps: int = 120
     reward_epochs: float = 2.0
     first_visits: int = 2000
@@ -38,14 +38,14 @@ class Recipe:
 
     def pretraining(self) -> StageSettings:
         return StageSettings(
-            lr=8e-3,
-            batch_size=32,
+            lr=5e-3,
+            batch_size=16,
             steps=self.pretraining_steps,
             warmup_steps=40,
             weight_decay=0.05,
             validation_share=0.01,
-            validate_every=100,
-            checkpoint_every=300,
+            validate_every=200,
+            checkpoint_every=500,
             seed=self.seed,
         )
 
