@@ -70,6 +70,13 @@ class PolicyShape:
     context: int = 256
 
 
+def device_named(name: str) -> str:
+    """The device of a setting: "auto" is the GPU where there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
 def new_policy(shape: PolicyShape, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
     """A freshly initialised causal LM in float32 with tied embeddings; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):

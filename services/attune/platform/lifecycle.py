@@ -69,6 +69,12 @@ async def until_stopped(stop: asyncio.Event, tasks: Iterable[Awaitable[object]])
             raise result
 
 
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """Cancels a task and waits for its end, whatever it ends with: who awaited it has heard."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def die_with_parent(environ: dict[str, str] | None = None) -> None:
     """Asks the kernel to kill this process when the supervisor that started it dies (Linux); elsewhere nothing.
 

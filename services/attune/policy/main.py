@@ -11,9 +11,10 @@ import torch
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.revisions import ALIASES, ModelName
+from attune.modeling.loading import device_named
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
-from attune.platform.lifecycle import until_stopped
+from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -24,7 +25,7 @@ from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
-from attune.policy.revisions import PolicyRevisions
+from attune.policy.revisions import policy_revisions
 from attune.policy.servicer import PolicyServicer
 from attune.policy.writer import Writer
 
@@ -50,18 +51,18 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         recorder = stack.enter_context(
             Recorder(producer, metrics, wait_s=settings.record_wait_s, queue_generations=settings.queue_generations)
         )
-        revisions = PolicyRevisions(
+        revisions = policy_revisions(
             registry,
             model,
             cache=Path(settings.cache_folder),
             metrics=metrics,
             on_live=lambda: app.set_serving(True),
-            device=_device(settings.device),
+            device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
         engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
-        stack.push_async_callback(_end, decoding)
+        stack.push_async_callback(cancelled, decoding)
         servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
         control_servicer = PolicyControlServicer(engine, revisions)
         app = RpcServer(
@@ -100,14 +101,3 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         # Shielded: a stop ends the following at once, but the engine only after the calls that wait for it.
         recording: asyncio.Future[None] = asyncio.wrap_future(recorder.failure)
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

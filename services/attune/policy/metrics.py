@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from attune.modeling.served import SwapMetrics
+
 BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
-class PolicyMetrics:
+class PolicyMetrics(SwapMetrics):
     """All metrics of one policy server, on the registry it is given."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__("policy", registry)
         self.tokens = Counter("attune_generation_tokens", "Tokens written", registry=registry)
         self.requests = Counter(
             "attune_generation_requests",
@@ -40,25 +43,3 @@ class PolicyMetrics:
         self.unrecorded = Counter(
             "attune_generations_unrecorded", "Served without the event log having it", ["reason"], registry=registry
         )
-        self.revision_info = Gauge(
-            "attune_policy_revision_info", "1 for the live revision", ["revision"], registry=registry
-        )
-        self.live_number = Gauge(
-            "attune_policy_live_revision_number", "Number of the live revision; 0 for none", registry=registry
-        )
-        self.swaps = Counter(
-            "attune_policy_swaps", "Moves of aliases followed, by outcome", ["outcome"], registry=registry
-        )
-        self.swap_duration_s = Histogram(
-            "attune_policy_swap_duration_seconds", "Loading and verifying a revision", registry=registry
-        )
-        self.load_refused = Counter(
-            "attune_policy_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
-        )
-        self.registry_errors = Counter(
-            "attune_policy_registry_errors", "Looks at the registry that failed, by error", ["error"], registry=registry
-        )
-
-    def count_registry_error(self, error: Exception) -> None:
-        """Counts a look at the registry that failed; it will be looked at again."""
-        self.registry_errors.labels(getattr(error, "reason", type(error).__name__)).inc()

@@ -11,7 +11,8 @@ import torch
 
 from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
 from attune.domain.revisions import STABLE, ModelName
-from attune.platform.lifecycle import until_stopped
+from attune.modeling.loading import device_named
+from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -20,7 +21,7 @@ from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
 from attune.reward.metrics import RewardMetrics
-from attune.reward.revisions import RewardRevisions
+from attune.reward.revisions import reward_revisions
 from attune.reward.scorer import Scorer
 from attune.reward.servicer import RewardServicer
 
@@ -40,18 +41,18 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("rewards", settings.reward_model)
         registry = Registry(settings.registry)
-        revisions = RewardRevisions(
+        revisions = reward_revisions(
             registry,
             model,
             cache=Path(settings.cache_folder),
             metrics=metrics,
             on_live=lambda: app.set_serving(True),
-            device=_device(settings.device),
+            device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
         scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
         scoring = asyncio.create_task(scorer.run())
-        stack.push_async_callback(_end, scoring)
+        stack.push_async_callback(cancelled, scoring)
         servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions)
         app = RpcServer(
             {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
@@ -88,14 +89,3 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
             log.warning("%s has no stable revision; publish one: attune reward-model --publish %s", model, model)
         # Shielded: a stop ends the following at once, but the scorer only after the calls that wait for it.
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

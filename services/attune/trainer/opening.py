@@ -20,7 +20,7 @@ from attune.domain.errors import NoRevision, RevisionUnknown
 from attune.domain.prompts import Prompt
 from attune.domain.revisions import ModelName, RevisionName
 from attune.modeling.anchors import read_anchors
-from attune.modeling.loading import LoadedPolicy, load_policy
+from attune.modeling.loading import LoadedPolicy, device_named, load_policy
 from attune.modeling.reward_model import LoadedRewardModel, critic_from_reward_model, load_reward_model
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
@@ -100,7 +100,7 @@ def open_workspace(
     state = StateFolder(Path(settings.state_folder), settings.keep_inputs)
     progress = state.progress()
     facts = progress.facts or _first_facts(registry, start)
-    device = torch.device(settings.device if settings.device != "auto" else _best_device())
+    device = torch.device(device_named(settings.device))
     actor = _load_policy(registry, RevisionName("policies", settings.policy, facts["policy"]), device)
     reference = _load_policy(registry, RevisionName("policies", settings.policy, facts["reference"]), device)
     reward, anchors = _load_reward(registry, start.reward, device)
@@ -188,7 +188,3 @@ def _load_reward(registry: Registry, name: RevisionName, device: torch.device) -
     with tempfile.TemporaryDirectory(prefix="attune-fetch-") as folder:
         found = registry.fetch(name, Path(folder))
         return load_reward_model(found, device), read_anchors(found)
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,7 @@ from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine, EngineLimits
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
-from attune.policy.revisions import PolicyRevisions
+from attune.policy.revisions import policy_revisions
 from attune.policy.servicer import PolicyServicer
 from attune.policy.writer import Writer
 from prometheus_client import CollectorRegistry
@@ -45,7 +45,7 @@ class Shop:
         self.measured = CollectorRegistry()
         self.metrics = PolicyMetrics(self.measured)
         self.went_live: list[str] = []
-        self.revisions = PolicyRevisions(
+        self.revisions = policy_revisions(
             self.registry, MODEL, cache=folder / "cache", metrics=self.metrics, on_live=self._note_live
         )
 

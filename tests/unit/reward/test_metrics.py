@@ -18,6 +18,8 @@ def test_names() -> None:
         "attune_reward_revision_info",
         "attune_reward_swaps",
         "attune_reward_load_refused",
+        "attune_reward_live_revision_number",
+        "attune_reward_swap_duration_seconds",
         "attune_reward_registry_errors",
     }
     metrics.count_registry_error(RegistryCorrupt("torn"))

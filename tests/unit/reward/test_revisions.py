@@ -13,7 +13,7 @@ from attune.domain.revisions import ModelName
 from attune.modeling.tokenizer import train_tokenizer
 from attune.platform.registry.registry import Registry
 from attune.reward.metrics import RewardMetrics
-from attune.reward.revisions import RewardRevisions
+from attune.reward.revisions import reward_revisions
 from prometheus_client import CollectorRegistry
 from safetensors.torch import load_file, save_file
 
@@ -58,7 +58,7 @@ class Shop:
         self.epoch = self.registry.take_epoch([MODEL], "test")
         self.measured = CollectorRegistry()
         self.went_live: list[str] = []
-        self.revisions = RewardRevisions(
+        self.revisions = reward_revisions(
             self.registry,
             MODEL,
             cache=tmp_path / "cache",

@@ -1,0 +1,140 @@
+"""The revisions that a model server follows: fetched from the registry, verified, and live when `stable` says so.
+
+Policy and reward servers differ in how a folder is loaded and probed; all else about a swap is here. A revision is
+fetched with its hashes checked, loaded, and made to compute once before it can be named. Refused and counted, whole,
+while the old one serves on: whatever `load` refuses, a tokenizer other than that of the first revision held, and a
+model that `probe` finds computing numbers that are not finite. Which revisions stay in memory is decided by
+attune.modeling.revisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from transformers import PreTrainedTokenizerBase
+
+from attune.domain.errors import AttuneError, CheckpointRefused, InvalidInput, RegistryCorrupt, RevisionUnknown
+from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
+from attune.modeling.revisions import LoadedRevisions
+from attune.modeling.tokenizer import tokenizer_hash
+from attune.platform.registry.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+class Model(Protocol):
+    """What is loaded, as far as this module cares."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+
+M = TypeVar("M", bound=Model)
+
+
+class SwapMetrics:
+    """What a model server measures of its revisions; `noun` is "policy" or "reward"."""
+
+    def __init__(self, noun: str, registry: CollectorRegistry) -> None:
+        prefix = f"attune_{noun}"
+        self.revision_info = Gauge(
+            f"{prefix}_revision_info", "1 for the live revision", ["revision"], registry=registry
+        )
+        self.live_number = Gauge(
+            f"{prefix}_live_revision_number", "Number of the live revision; 0 for none", registry=registry
+        )
+        self.swaps = Counter(f"{prefix}_swaps", "Moves of aliases followed, by outcome", ["outcome"], registry=registry)
+        self.swap_duration_s = Histogram(
+            f"{prefix}_swap_duration_seconds", "Loading and verifying a revision", registry=registry
+        )
+        self.load_refused = Counter(
+            f"{prefix}_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
+        )
+        self.registry_errors = Counter(
+            f"{prefix}_registry_errors", "Looks at the registry that failed, by error", ["error"], registry=registry
+        )
+
+    def count_registry_error(self, error: Exception) -> None:
+        """Counts a look at the registry that failed; it will be looked at again."""
+        self.registry_errors.labels(getattr(error, "reason", type(error).__name__)).inc()
+
+
+class ServedRevisions(Generic[M]):
+    """`loaded` is what requests are answered from.
+
+    `load` reads a folder whose tokenizer must have the given hash (None: any); `probe` computes once with what was
+    loaded and raises CheckpointRefused if the numbers are not finite. `cache` is a folder for what a remote registry
+    sends; `on_live` is awaited each time another revision has become live.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        model: ModelName,
+        *,
+        load: Callable[[Path, str | None], M],
+        probe: Callable[[M, str], None],
+        cache: Path,
+        metrics: SwapMetrics,
+        on_live: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists)
+        self._registry = registry
+        self._model = model
+        self._read = load
+        self._probe = probe
+        self._cache = cache
+        self._metrics = metrics
+        self._on_live = on_live
+        self._tokenizer_hash: str | None = None
+
+    async def follow(self, record: AliasRecord) -> None:
+        """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on."""
+        name = str(self._model.revision(record.number))
+        before = self.loaded.live
+        followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
+        if followed.outcome == "unchanged":
+            return
+        self._metrics.swaps.labels(followed.outcome).inc()
+        if followed.error is not None:
+            self._refused(name, followed.error)
+            return
+        self._metrics.swap_duration_s.observe(followed.load_s)
+        log.info("%s is %s now (loaded in %.2f s)", record.alias, name, followed.load_s)
+        if record.alias == STABLE:
+            if before:
+                self._metrics.revision_info.remove(before)
+            self._metrics.revision_info.labels(name).set(1)
+            self._metrics.live_number.set(record.number)
+            await self._on_live()
+
+    def preload(self, revision: str, epoch: int) -> float:
+        """Loads a revision beside the live one; seconds it took. Blocks. Raises what LoadedRevisions.preload does."""
+        try:
+            return self.loaded.preload(revision, epoch)
+        except (CheckpointRefused, RegistryCorrupt) as error:
+            self._refused(revision, error)
+            raise
+
+    def _refused(self, name: str, error: AttuneError) -> None:
+        self._metrics.load_refused.labels(error.reason).inc()
+        log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
+
+    def _load(self, name: str) -> M:
+        folder = self._registry.fetch(RevisionName.parse(name), self._cache)
+        loaded = self._read(folder, self._tokenizer_hash)
+        self._probe(loaded, name)
+        self._tokenizer_hash = self._tokenizer_hash or tokenizer_hash(loaded.tokenizer)
+        return loaded
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._registry.manifest(RevisionName.parse(name))
+        except (RevisionUnknown, InvalidInput):
+            return False
+        return True
