@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TypeVar
 
 from attune.api.policy.v1 import policy_pb2
 from attune.api.types.v1 import generations_pb2
@@ -16,6 +17,7 @@ from attune.domain.times import from_timestamp, to_timestamp
 
 MAX_NAME_CHARACTERS = 200
 MAX_STOP_STRINGS = 16
+E = TypeVar("E", bound=IntEnum)
 
 
 class FinishReason(IntEnum):
@@ -128,7 +130,7 @@ class Completion:
             text=proto.text,
             token_ids=tuple(proto.token_ids),
             logprobs=tuple(proto.logprobs),
-            finish_reason=FinishReason(proto.finish_reason),
+            finish_reason=_checked_enum(FinishReason, proto.finish_reason, "finish_reason"),
             spans=tuple(RevisionSpan(s.revision, s.first_token, s.tokens) for s in proto.spans),
         )
 
@@ -178,7 +180,7 @@ class Generation:
             completions=tuple(Completion.from_proto(c) for c in proto.completions),
             revision=proto.revision,
             sampling=Sampling.from_proto(proto.sampling),
-            purpose=Purpose(proto.purpose or Purpose.USER),
+            purpose=_checked_enum(Purpose, proto.purpose or Purpose.USER, "purpose"),
             create_time=from_timestamp(proto.create_time),
         )
 
@@ -210,7 +212,7 @@ class GenerateRequest:
     def from_proto(cls, proto: policy_pb2.GenerateRequest, defaults: Sampling | None = None) -> GenerateRequest:
         """Validates every field; a rollout with truncated sampling is refused, for its log-probabilities would not
         be those of the distribution it was drawn from."""
-        purpose = Purpose(proto.purpose or Purpose.USER)
+        purpose = _checked_enum(Purpose, proto.purpose or Purpose.USER, "purpose")
         sampling = Sampling.from_proto(proto.sampling, defaults)
         if purpose is Purpose.ROLLOUT and (sampling.top_p < 1 or sampling.top_k > 0):
             raise InvalidInput.field(
@@ -225,6 +227,14 @@ class GenerateRequest:
             revision=proto.revision,
             purpose=purpose,
         )
+
+
+def _checked_enum(cls: type[E], value: int, field: str) -> E:
+    """The member, or InvalidInput: enums are open on the wire, and a newer sender may know more of them."""
+    try:
+        return cls(value)
+    except ValueError:
+        raise InvalidInput.field(field, f"must be one of {', '.join(member.name for member in cls)}") from None
 
 
 def checked_name(text: str, field: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attune.api.types.v1 import generations_pb2
 from attune.domain.errors import InvalidInput
-from attune.domain.generations import GenerateRequest, Generation, Purpose, Sampling, checked_name
+from attune.domain.generations import Completion, GenerateRequest, Generation, Purpose, Sampling, checked_name
 from attune.domain.prompts import Prompt
 from hypothesis import given
 from unit.domain.made import generate_requests, generations, samplings
@@ -73,6 +73,19 @@ def test_a_bad_request_is_refused(changes: dict, field: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         GenerateRequest.from_proto(proto)
     assert [v.field for v in raised.value.violations] == [field]
+
+
+def test_an_unknown_purpose_or_reason_is_refused_by_field() -> None:
+    request = GenerateRequest("app", Prompt.user("hi"), Sampling()).to_proto()
+    request.purpose = 9  # type: ignore[assignment]
+    completion = generations_pb2.Completion(finish_reason=9)  # type: ignore[arg-type]
+    for read, proto, field in (
+        (GenerateRequest.from_proto, request, "purpose"),
+        (Completion.from_proto, completion, "finish_reason"),
+    ):
+        with pytest.raises(InvalidInput) as raised:
+            read(proto)
+        assert [v.field for v in raised.value.violations] == [field]
 
 
 @given(generations())
