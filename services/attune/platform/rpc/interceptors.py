@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -74,7 +74,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
             with self._measured(method) as outcome:
                 try:
-                    async with asyncio.timeout(self._begin(context)):
+                    async with self._within(context):
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._refuse(method, error, context, outcome)
@@ -85,7 +85,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             with self._measured(method) as outcome:
                 try:
-                    async with asyncio.timeout(self._begin(context)):
+                    async with self._within(context):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:
@@ -101,6 +101,18 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         allowed = min(left, self._max_deadline_s)
         _deadline.set(time.monotonic() + allowed)
         return allowed
+
+    @asynccontextmanager
+    async def _within(self, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+        """Ends the call at its deadline. A TimeoutError of something the servicer waited for stays unexpected."""
+        limit = asyncio.timeout(self._begin(context))
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceeded("the deadline passed before the answer was ready") from error
+            raise
 
     @contextmanager
     def _measured(self, method: str) -> Any:
@@ -133,8 +145,6 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 def _as_attune_error(method: str, error: Exception) -> AttuneError:
     if isinstance(error, AttuneError):
         return error
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("the deadline passed before the answer was ready")
     incident = uuid.uuid4().hex
     log.error("unexpected failure %s in %s", incident, method, exc_info=error)
     return AttuneError(f"internal error {incident}", metadata={"incident": incident})

@@ -1,4 +1,4 @@
-"""A RewardService whose Score does what a test wants, on a real server."""
+"""A RewardService whose Score, and a PolicyService whose GenerateStream, do what a test wants, on a real server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
+from attune.api.policy.v1 import policy_pb2, policy_pb2_grpc
 from attune.api.reward.v1 import reward_pb2, reward_pb2_grpc
 from attune.platform.rpc.interceptors import RpcMetrics
-from attune.platform.rpc.server import RpcServer
+from attune.platform.rpc.server import Register, RpcServer
 from prometheus_client import CollectorRegistry
 
 SERVICE = "attune.api.reward.v1.RewardService"
+STREAM_SERVICE = "attune.api.policy.v1.PolicyService"
 Behaviour = Callable[[reward_pb2.ScoreRequest, grpc.aio.ServicerContext], Awaitable[reward_pb2.ScoreResponse]]
+
+StreamBehaviour = Callable[
+    [policy_pb2.GenerateStreamRequest, grpc.aio.ServicerContext], AsyncIterator[policy_pb2.GenerateStreamResponse]
+]
+
+
+class StreamServicer(policy_pb2_grpc.PolicyServiceServicer):
+    def __init__(self, behaviour: StreamBehaviour) -> None:
+        self.GenerateStream = behaviour
 
 
 class Servicer(reward_pb2_grpc.RewardServiceServicer):
@@ -30,19 +41,27 @@ class Echo:
     async def score(self, timeout_s: float | None = 5.0) -> reward_pb2.ScoreResponse:
         return await reward_pb2_grpc.RewardServiceStub(self.channel).Score(reward_pb2.ScoreRequest(), timeout=timeout_s)
 
+    def stream(self, timeout_s: float | None = 5.0) -> grpc.aio.UnaryStreamCall:
+        stub = policy_pb2_grpc.PolicyServiceStub(self.channel)
+        return stub.GenerateStream(policy_pb2.GenerateStreamRequest(), timeout=timeout_s)
+
     def sample(self, name: str, **labels: str) -> float:
         return self.measured.get_sample_value(name, labels) or 0.0
 
 
 @asynccontextmanager
-async def echo(behaviour: Behaviour, max_deadline_s: float = 60.0) -> AsyncIterator[Echo]:
+async def echo(
+    behaviour: Behaviour, stream: StreamBehaviour | None = None, max_deadline_s: float = 60.0
+) -> AsyncIterator[Echo]:
     measured = CollectorRegistry()
+    services: dict[str, Register] = {
+        SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(Servicer(behaviour), server)
+    }
+    if stream is not None:
+        streaming = StreamServicer(stream)
+        services[STREAM_SERVICE] = lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(streaming, server)
     server = RpcServer(
-        {
-            SERVICE: lambda grpc_server: reward_pb2_grpc.add_RewardServiceServicer_to_server(
-                Servicer(behaviour), grpc_server
-            )
-        },
+        services,
         host="127.0.0.1",
         port=0,
         metrics=RpcMetrics(measured),

@@ -7,13 +7,16 @@ import logging
 
 import grpc
 import pytest
+from attune.api.policy.v1 import policy_pb2
 from attune.api.reward.v1 import reward_pb2
 from attune.client.errors import error_of_call
 from attune.domain.errors import AttuneError, InvalidInput, QueueFull
 from attune.platform.rpc.interceptors import remaining_s
-from unit.platform.rpc.echo import SERVICE, echo
+from support.eventually import eventually
+from unit.platform.rpc.echo import SERVICE, STREAM_SERVICE, Echo, StreamBehaviour, echo
 
 METHOD = f"/{SERVICE}/Score"
+STREAM_METHOD = f"/{STREAM_SERVICE}/GenerateStream"
 
 
 async def answer(request, context) -> reward_pb2.ScoreResponse:
@@ -87,6 +90,22 @@ async def test_an_unknown_error_says_an_id_and_nothing_else(caplog: pytest.LogCa
     assert "swordfish" in caplog.text
 
 
+async def test_a_time_out_of_the_servicers_own_is_not_the_callers_deadline() -> None:
+    async def waits_for_another(request, context):
+        raise TimeoutError("the disk did not answer")
+
+    call, error = await refused(waits_for_another)
+    assert (call.code(), error.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+
+
+async def test_an_unknown_method_is_counted_apart() -> None:
+    async with echo(answer) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await anext(aiter(running.stream()))
+        assert running.sample("attune_rpc_started_total", method="other") == 1
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_a_callers_cancellation_reaches_the_servicer() -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
@@ -104,3 +123,71 @@ async def test_a_callers_cancellation_reaches_the_servicer() -> None:
         await asyncio.wait_for(ended.wait(), 5)
         await asyncio.gather(call, return_exceptions=True)
     assert running.sample("attune_rpc_duration_seconds_count", method=METHOD, status="CANCELLED") == 1
+
+
+def ended(running: Echo, status: str) -> float:
+    return running.sample("attune_rpc_duration_seconds_count", method=STREAM_METHOD, status=status)
+
+
+async def one(request, context):
+    yield policy_pb2.GenerateStreamResponse()
+
+
+async def one_then_refused(request, context):
+    yield policy_pb2.GenerateStreamResponse()
+    raise QueueFull("full", retry_after_s=0.75)
+
+
+async def one_then_broken(request, context):
+    yield policy_pb2.GenerateStreamResponse()
+    raise RuntimeError("the password is swordfish")
+
+
+async def one_then_nothing(request, context):
+    yield policy_pb2.GenerateStreamResponse()
+    await asyncio.Event().wait()
+
+
+async def test_a_stream_is_served_and_counted() -> None:
+    async with echo(answer, one) as running:
+        assert len([response async for response in running.stream()]) == 1
+        assert running.sample("attune_rpc_started_total", method=STREAM_METHOD) == 1
+        assert ended(running, "OK") == 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "timeout_s", "answered", "status", "reason"),
+    [
+        (one, None, 0, "INVALID_ARGUMENT", "DEADLINE_REQUIRED"),
+        (one_then_refused, 5.0, 1, "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
+        (one_then_broken, 5.0, 1, "INTERNAL", "INTERNAL"),
+        (one_then_nothing, 30.0, 1, "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_a_stream_ends_with_its_error_after_what_it_sent(
+    stream: StreamBehaviour, timeout_s: float | None, answered: int, status: str, reason: str
+) -> None:
+    received = 0
+    async with echo(answer, stream, max_deadline_s=0.5) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in running.stream(timeout_s):
+                received += 1
+        assert ended(running, status) == 1
+    assert (received, raised.value.code().name, error_of_call(raised.value).reason) == (answered, status, reason)
+    assert "swordfish" not in f"{raised.value.details()} {list(raised.value.trailing_metadata())}"
+
+
+async def without_end(request, context):
+    """Much, so that the caller's window fills and the server waits in sending, outside of this generator."""
+    while True:
+        yield policy_pb2.GenerateStreamResponse(generation_id="x" * 1_000_000)
+
+
+@pytest.mark.parametrize("stream", [one_then_nothing, without_end])
+async def test_a_cancelled_stream_is_counted_as_such(stream: StreamBehaviour) -> None:
+    async with echo(answer, stream) as running:
+        call = running.stream()
+        await call.read()
+        call.cancel()
+        await eventually(lambda: ended(running, "CANCELLED") == 1)
+        assert ended(running, "OK") == 0
