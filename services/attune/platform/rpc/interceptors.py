@@ -121,7 +121,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         started, outcome = time.monotonic(), ["OK"]
         try:
             yield outcome
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter when the caller went while a response was sent
             outcome[0] = "CANCELLED"
             raise
         finally:

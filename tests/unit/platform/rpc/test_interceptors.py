@@ -167,13 +167,17 @@ async def test_a_stream_is_served_and_counted() -> None:
 async def test_a_stream_ends_with_its_error_after_what_it_sent(
     stream: StreamBehaviour, timeout_s: float | None, answered: int, status: str, reason: str
 ) -> None:
-    received = 0
+    received: list[policy_pb2.GenerateStreamResponse] = []
+
+    async def read_all(call: grpc.aio.UnaryStreamCall) -> None:
+        async for response in call:
+            received.append(response)
+
     async with echo(answer, stream, max_deadline_s=0.5) as running:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            async for _ in running.stream(timeout_s):
-                received += 1
+            await read_all(running.stream(timeout_s))
         assert ended(running, status) == 1
-    assert (received, raised.value.code().name, error_of_call(raised.value).reason) == (answered, status, reason)
+    assert (len(received), raised.value.code().name, error_of_call(raised.value).reason) == (answered, status, reason)
     assert "swordfish" not in f"{raised.value.details()} {list(raised.value.trailing_metadata())}"
 
 
