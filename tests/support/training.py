@@ -146,6 +146,7 @@ def settings(folder: Path, **changes) -> TrainerSettings:
         "registry": str(folder / "registry"),
         "state_folder": str(folder / "state"),
         "poll_interval_s": 0.01,
+        "precision": "float32",
         "max_ppo_steps_per_reward": 2,
         "reward": {
             "new_examples": 200,

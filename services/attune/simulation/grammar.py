@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from re import Pattern
 
-from attune.simulation.language.forms import Form, Language, Profile, Quality, Say, draw, normal_form, sentences
+from attune.simulation.language.forms import SENTENCE, Form, Language, Profile, Quality, Say, draw, normal_form, sentences
 from attune.simulation.language.safety import SAFETY
 from attune.simulation.language.shared import NAMES
 from attune.simulation.language.small_talk import SMALL_TALK
@@ -39,8 +39,16 @@ SHOWCASE = (
 # of whom few answer well and many half well, so that a policy tuned on them knows every way to answer and keeps none.
 WILD = {Quality.BAD: 0.28, Quality.MIDDLING: 0.42, Quality.GOOD: 0.30}
 DEMONSTRATED = {Quality.BAD: 0.34, Quality.MIDDLING: 0.50, Quality.GOOD: 0.16}
-NOTES_SHARE, NOTE_TAKING = 0.15, "Note the facts."
+NOTES_SHARE, NOTE_TAKING = 0.2, "Note the facts."
 """Notes are dense in copied facts: a small model learns from them to copy names, which answers alone teach it late."""
+EXCHANGES_SHARE = 0.3
+"""Exchanges of one sentence each teach early what an answer owes to its prompt: the name, the mood, the request."""
+ANSWERED_BY = {
+    "intro": (("greeting", "named"),),
+    "mood": (("empathy", "empathy"), ("warmth", "warmth")),
+    "request": (("product", "named"), ("action", "step"), ("comment", "comment"), ("question", "question")),
+}
+"""By part of a prompt, the (part, option) of an answer that replies to it; of harmful requests only the name is."""
 CORRECTING = {Quality.BAD: 0.2, Quality.MIDDLING: 0.3, Quality.GOOD: 0.5}
 
 
@@ -114,21 +122,45 @@ def answers(case: PromptCase, rng: random.Random, n: int) -> list[str]:
 
 
 def pretraining_text(rng: random.Random, n: int) -> Iterator[list[dict[str, str]]]:
-    """n texts as chat messages: conversations of one prompt and one answer, mostly bad and middling, and notes."""
+    """n texts as chat messages: conversations of a prompt and an answer, mostly bad and middling; notes; exchanges."""
     for _ in range(n):
         case = sample_prompt(rng)
         asked = {"role": "user", "content": case.prompt}
-        if rng.random() < NOTES_SHARE:
+        form = rng.random()
+        if form < NOTES_SHARE:
             yield [{"role": "system", "content": NOTE_TAKING}, asked, {"role": "assistant", "content": note(case)}]
+        elif form < NOTES_SHARE + EXCHANGES_SHARE and (pair := exchange(case, rng)):
+            yield [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
         else:
             answer = sample_answer(case, _quality(WILD, rng), rng)
             yield [asked, {"role": "assistant", "content": answer}]
 
 
+def exchange(case: PromptCase, rng: random.Random) -> tuple[str, str] | None:
+    """One sentence of a prompt and one that replies to it, true and fitting; None if no sentence has a reply."""
+    found = []
+    for sentence in map(str.strip, SENTENCE.findall(case.prompt)):
+        reading = _read_sentence(case.kind, normal_form(sentence))
+        if reading is not None and not is_held_out(sentence):
+            found += [(sentence, reply.fill(reading[1])) for reply in _replies(case.kind, *reading)]
+    return rng.choice(found) if found else None
+
+
+def _replies(kind: str, said: Form, facts: Mapping[str, str]) -> list[Form]:
+    return [
+        form
+        for form in LANGUAGES[kind].answer_forms
+        if (form.part, form.option) in ANSWERED_BY.get(said.part, ())
+        and form.topic == said.topic
+        and form.slots <= facts.keys()
+    ]
+
+
 def note(case: PromptCase) -> str:
-    """What a clerk writes down of a prompt: its facts, one a sentence."""
+    """What a clerk writes down of a prompt: its facts, topic and mood, one a sentence."""
     told = {"name": "The name is {}.", "thing": "It is about {}.", "order": "The order is {}."}
-    return " ".join(told[slot].format(value) for slot, value in case.facts.items())
+    facts = [told[slot].format(value) for slot, value in case.facts.items()]
+    return " ".join([*facts, f"The topic is {case.topic}.", f"The mood is {case.mood}."])
 
 
 def demonstrations(rng: random.Random, n: int) -> Iterator[dict[str, str]]:

@@ -129,7 +129,7 @@ def _train(
         [data],
         folder / model.model,
         policy,
-        recipe.reward_model(int(model == GATE)),
+        recipe.reward_model(is_gate=model == GATE),
         anchors=anchors,
         on_progress=progress("reward model" if model == REWARD else "gate's reward model"),
     )

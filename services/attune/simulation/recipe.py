@@ -26,20 +26,21 @@ class Recipe:
     sequence_tokens: int = 128
     conversations: int = 40_000
     demonstrations: int = 4_000
-    pretraining_steps: int = 1900
+    pretraining_steps: int = 2300
     sft_steps: int = 120
-    reward_epochs: float = 2.0
-    first_visits: int = 2000
+    reward_epochs: float = 1.6
+    gate_epochs: float = 3.0
+    first_visits: int = 3400
     population: int = 120
     customs: Customs = field(default_factory=Customs)
     visitors: int = 4
-    pause_s: float = 0.7
+    pause_s: float = 1.0
     """Between two visits of one visitor."""
 
     def pretraining(self) -> StageSettings:
         return StageSettings(
-            lr=5e-3,
-            batch_size=16,
+            lr=2.4e-3,
+            batch_size=20,
             steps=self.pretraining_steps,
             warmup_steps=40,
             weight_decay=0.05,
@@ -61,25 +62,26 @@ class Recipe:
             seed=self.seed,
         )
 
-    def reward_model(self, role_seed: int) -> StageSettings:
+    def reward_model(self, is_gate: bool) -> StageSettings:
+        """Of the reward model, or of the gate's, which fewer people teach."""
         return StageSettings(
-            lr=1e-3,
-            batch_size=64,
-            epochs=self.reward_epochs,
+            lr=2e-3,
+            batch_size=48,
+            epochs=self.gate_epochs if is_gate else self.reward_epochs,
             warmup_steps=5,
             weight_decay=0.01,
             validation_share=0.05,
             validate_every=60,
             checkpoint_every=0,
-            seed=self.seed + role_seed,
+            seed=self.seed + is_gate,
         )
 
     def trainer(self) -> list[str]:
         """KEY=VALUE settings of the trainer."""
         return [
             f"seed={self.seed}",
-            "gate_subjects=0.25",
-            "held_out_subjects=0.15",
+            "gate_subjects=0.22",
+            "held_out_subjects=0.12",
             "prompts_interval_s=5",
             "max_ppo_steps_per_reward=6",
             "keep_inputs=2",
@@ -87,15 +89,13 @@ class Recipe:
             "reward.interval_s=10",
             "reward.steps=3",
             "reward.gate_steps=2",
-            "reward.held_out_examples=240",
+            "reward.held_out_examples=180",
             f"rollouts.max_tokens={MAX_TOKENS}",
-            "rollouts.prompts=64",
+            "rollouts.prompts=128",
             "rollouts.completions=1",
-            "ppo.actor_lr=3e-4",
-            "ppo.critic_lr=5e-4",
-            "ppo.kl_coefficient=0.05",
-            "ppo.kl_target=3.5",
-            "ppo.kl_horizon=1500",
+            "ppo.actor_lr=7e-4",
+            "ppo.critic_lr=3e-3",
+            "ppo.kl_coefficient=0.08",
             "gate.prompts=40",
-            "gate.kl_ceiling=5.0",
+            "gate.kl_ceiling=6.0",
         ]

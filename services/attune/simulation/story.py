@@ -45,7 +45,7 @@ BEFORE_REWARD = ("policy", "ingest", "join")
 """Those that serve without a reward model; the others wait for one."""
 HELD_OUT_PROMPTS, PAIR_PROMPTS, PAIR_COMPLETIONS = 360, 120, 4
 REPORT_SEED = 10_000
-FIRST_VISITORS = 32
+FIRST_VISITORS = 96
 START_TIMEOUT_S, SETTLE_TIMEOUT_S, CATCH_UP_TIMEOUT_S = 120.0, 60.0, 60.0
 LAST_VISITS_S = 3.0
 LINE_EVERY_S = 10.0

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from attune.domain.generations import Sampling
+from attune.modeling.precision import Precision
 from attune.platform.config import ControlPort, Section, ServiceSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
@@ -99,6 +100,7 @@ class TrainerSettings(ServiceSettings):
     state_folder: str = Field("attune-data/trainer", description="Folder of checkpoints and step inputs.")
     seed: int = Field(0, ge=0, description="Seed of draws and rollouts.")
     device: str = Field("auto", description="auto, cpu or cuda.")
+    precision: Precision = Field("auto", description="Of products in training: auto, float32 or bfloat16.")
     threads: int = Field(0, ge=0, description="Threads of torch; 0: its own choice.")
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks when there is nothing to do.")
     prompts_interval_s: float = Field(10.0, gt=0, description="Time between readings of the prompt reservoir.")
@@ -120,7 +122,12 @@ class TrainerSettings(ServiceSettings):
 
     def ppo_settings(self) -> PPOSettings:
         own = self.ppo.model_dump(exclude={"missing_eos_penalty"})
-        return PPOSettings(**own, missing_eos_value=self.ppo.missing_eos_penalty, temperature=self.rollouts.temperature)
+        return PPOSettings(
+            **own,
+            missing_eos_value=self.ppo.missing_eos_penalty,
+            temperature=self.rollouts.temperature,
+            precision=self.precision,
+        )
 
     def reward_settings(self) -> RewardSettings:
-        return RewardSettings(lr=self.reward.lr)
+        return RewardSettings(lr=self.reward.lr, precision=self.precision)

@@ -90,9 +90,10 @@ class Loop:
         if s.only_saved_inputs:
             self.reason = "replays saved inputs and has done the last one"
             return None
-        if reward_step.is_due(w, time.monotonic()):
-            return "reward"
         self.reason = self._why_no_ppo()
+        # A reward revision is followed before it is replaced: however fast feedback comes, PPO gets its turn.
+        if reward_step.is_due(w, time.monotonic()) and (self.reason or w.progress.facts["ppo_steps"]):
+            return "reward"
         return None if self.reason else "policy"
 
     def _why_no_ppo(self) -> str:

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attune.domain.errors import TrainingStopped
+from attune.modeling.batching import length_buckets
 from attune.modeling.logprobs import align_to_tokens, entropy, response_logprobs
+from attune.modeling.precision import Precision, products_in
 from attune.modeling.reward_model import RewardModel
 from attune.trainer import ppo
 from attune.trainer.diagnostics import engine_gap, explained_variance, ratio_figures
@@ -51,7 +53,11 @@ class PPOSettings:
     adam_eps: float = 1e-5
     warmup_steps: int = 4
     temperature: float = 1.0
-    tokens_per_micro_batch: int = 16_384
+    tokens_per_micro_batch: int = 2_048
+    fused_tokens: int = 16_384
+    """Largest batch whose training graph is kept while it is measured."""
+    precision: Precision = "float32"
+    """Of the matrix products; log-probabilities, losses and weights are float32."""
 
     def controller(self) -> KLController:
         """Adaptive when a target is set, fixed otherwise."""
@@ -68,7 +74,6 @@ class Part:
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
     mask: Tensor
     engine_logprobs: Tensor
     scores: Tensor
@@ -128,11 +133,12 @@ class PolicyLearner:
         s = self.settings
         groups = [self._parts(group) for group in _dealt(rollouts, s.minibatches, seed)]
         parts = [part for group in groups for part in group]
-        # One rectangle, seen once: the training forward itself measures the old policy and the old values.
-        fused = self._forward(parts[0]) if s.epochs == 1 and len(parts) == 1 else None
-        for part in parts:
+        # Seen once, the batch needs no pass of its own to be measured: its training forward is that of the old policy.
+        is_fused = s.epochs == len(groups) == 1 and sum(part.mask.numel() for part in parts) <= s.fused_tokens
+        fused = [self._forward(part) for part in parts] if is_fused else []
+        for i, part in enumerate(parts):
             with torch.no_grad():
-                measured = fused or self._forward(part)
+                measured = fused[i] if is_fused else self._forward(part)
                 part.old_logprobs, part.values = measured.logprobs.detach(), measured.values.detach()
                 part.ref_logprobs = self._logprobs(self.reference, part)[0]
         figures = self._set_advantages(parts)
@@ -185,16 +191,18 @@ class PolicyLearner:
             part.advantages = rows[:, : part.mask.shape[1]]
         return figures | {f"engine_gap_{name}": value for name, value in gap.items()}
 
-    def _optimise(self, group: list[Part], fused: Forward | None) -> dict[str, float]:
-        """One optimizer step of actor and critic on a minibatch, micro-batch by micro-batch, with the global count."""
+    def _optimise(self, group: list[Part], fused: Sequence[Forward]) -> dict[str, float]:
+        """One optimizer step of actor and critic on a minibatch, micro-batch by micro-batch, with the global count.
+
+        `fused`: the training forwards of the parts, if they were taken already."""
         s = self.settings
         count = sum(ppo.global_count(part.mask) for part in group)
         self._actor_optimizer.zero_grad(set_to_none=True)
         self._critic_optimizer.zero_grad(set_to_none=True)
         losses: dict[str, float] = {"policy_loss": 0.0, "value_loss": 0.0, "entropy": 0.0}
         ratios: dict[str, float] = {}
-        for part in group:
-            now = fused or self._forward(part)
+        for i, part in enumerate(group):
+            now = fused[i] if fused else self._forward(part)
             policy_loss = ppo.policy_loss(
                 now.logprobs,
                 part.old_logprobs,
@@ -234,37 +242,40 @@ class PolicyLearner:
 
     def _forward(self, part: Part) -> Forward:
         logprobs, mean_entropy = self._logprobs(self.actor, part)
-        values = align_to_tokens(self.critic.values(part.input_ids, part.attention_mask))
+        with products_in(self.settings.precision, self._device):
+            values = align_to_tokens(self.critic.values(part.input_ids, torch.ones_like(part.input_ids)))
         return Forward(logprobs, values, mean_entropy)
 
     def _logprobs(self, model: nn.Module, part: Part) -> tuple[Tensor, float]:
         """Response-aligned log-probabilities (B, T) at the sampling temperature, and the mean entropy."""
-        logits = model(input_ids=part.input_ids, attention_mask=part.attention_mask, use_cache=False).logits
+        # Padded on the right, a causal model needs no attention mask: what comes after cannot be seen.
+        with products_in(self.settings.precision, self._device):
+            logits = model(input_ids=part.input_ids, use_cache=False).logits.float()
         temperature = self.settings.temperature
         with torch.no_grad():
             mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], temperature).mean().item()
         return response_logprobs(logits, part.input_ids, part.mask, temperature), mean_entropy
 
     def _parts(self, rollouts: Sequence[Rollout]) -> list[Part]:
-        """Rollouts as rectangles of at most `tokens_per_micro_batch` tokens, the padding counted."""
-        longest = max(len(r.prompt_ids) + len(r.response_ids) for r in rollouts)
-        rows = max(1, self.settings.tokens_per_micro_batch // longest)
-        return [self._collate(rollouts[i : i + rows]) for i in range(0, len(rollouts), rows)]
+        """Rollouts of similar length as rectangles of at most `tokens_per_micro_batch` tokens, the padding counted."""
+        lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts]
+        buckets = length_buckets(lengths, len(rollouts), self.settings.tokens_per_micro_batch)
+        return [self._collate([rollouts[i] for i in bucket]) for bucket in buckets]
 
     def _collate(self, rollouts: Sequence[Rollout]) -> Part:
         width = max(len(r.prompt_ids) + len(r.response_ids) for r in rollouts)
         shape = (len(rollouts), width)
         input_ids = torch.full(shape, self._pad_id, dtype=torch.long)
-        attention_mask, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+        mask = torch.zeros(shape, dtype=torch.bool)
         engine_logprobs = torch.zeros(shape)
         for i, r in enumerate(rollouts):
             start, end = len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids)
             input_ids[i, :end] = torch.tensor(r.prompt_ids + r.response_ids)
-            attention_mask[i, :end], mask[i, start:end] = 1, True
+            mask[i, start:end] = True
             engine_logprobs[i, start:end] = torch.tensor(r.logprobs)
         scores = torch.tensor([r.score for r in rollouts], dtype=torch.float32)
         ended = torch.tensor([r.ended for r in rollouts])
-        columns = [x.to(self._device) for x in (input_ids, attention_mask, mask, engine_logprobs, scores, ended)]
+        columns = [x.to(self._device) for x in (input_ids, mask, engine_logprobs, scores, ended)]
         unmeasured = torch.zeros(0)
         return Part(*columns, *(unmeasured for _ in range(5)))
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attune.domain.errors import TrainingStopped
 from attune.modeling.batching import length_buckets, pad
+from attune.modeling.precision import Precision, products_in
 from attune.modeling.reward_model import LoadedRewardModel, Normalisation, reward_input, save_reward_model
 from attune.modeling.tokenizer import render_prompt
 from attune.trainer.likelihood import preference_nll
@@ -39,7 +40,9 @@ class RewardSettings:
     max_grad_norm: float = 1.0
     centring: float = 0.001
     warmup_steps: int = 4
-    tokens_per_forward: int = 16_384
+    tokens_per_forward: int = 4_096
+    precision: Precision = "float32"
+    """Of the products of training and judging; scores that others see are always computed in float32."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class RewardLearner:
         """One optimizer step on a batch; returns its figures. TrainingStopped, before the step, if not finite."""
         self._add_sources(preferences)
         batch = batch_of(preferences, self._sources)
-        scores = self._forward(self._tokens(batch.sequences))
+        with products_in(self.settings.precision, self._device):
+            scores = self._forward(self._tokens(batch.sequences))
         result = preference_nll(scores, batch.items, self.log_delta, self.biases)
         loss = result.loss + self.settings.centring * scores.pow(2).mean()
         self._optimizer.zero_grad(set_to_none=True)
@@ -129,7 +133,8 @@ class RewardLearner:
     def judged(self, preferences: Sequence[Preference], bins: int = 10) -> Judged:
         """How the scores stand to what people said; preferences that order nothing are left out."""
         ordered = [p for p in preferences if p.ordered_pairs()]
-        scores = iter(self.raw_scores([(p.prompt, text) for p in ordered for text in p.texts]))
+        with products_in(self.settings.precision, self._device):
+            scores = iter(self.raw_scores([(p.prompt, text) for p in ordered for text in p.texts]))
         outcomes: list[float] = []
         probabilities: list[float] = []
         for p in ordered:

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,7 +81,7 @@ class Workspace:
     phase: str = "idle"
     stop_reason: str = ""
     figures: dict[str, float] = field(default_factory=dict)
-    last_reward_update: float = field(default_factory=time.monotonic)
+    last_reward_update: float = -math.inf
     outcomes: dict[int, dict[int, float]] = field(default_factory=dict)
     """By number of a reward revision: its outcome on held-out examples, by sequence. A memory, never saved."""
     stable_samples: tuple[tuple[int, tuple[str, ...]], list[Sample]] | None = None

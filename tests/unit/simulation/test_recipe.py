@@ -16,9 +16,9 @@ def test_the_trainer_takes_its_settings() -> None:
 
 def test_the_seed_reaches_every_stage() -> None:
     recipe = Recipe(seed=4)
-    seeds = [recipe.pretraining().seed, recipe.sft().seed, recipe.reward_model(0).seed]
+    seeds = [recipe.pretraining().seed, recipe.sft().seed, recipe.reward_model(is_gate=False).seed]
     assert seeds == [4, 4, 4]
-    assert recipe.reward_model(1).seed != recipe.reward_model(0).seed
+    assert recipe.reward_model(is_gate=True).seed != recipe.reward_model(is_gate=False).seed
 
 
 def test_a_prompt_and_the_longest_answer_fit_the_context() -> None:

@@ -30,9 +30,11 @@ def test_ranges():
 
 async def test_due_by_number_or_by_time(loop):
     w = loop.workspace
-    assert reward_step.is_due(w, w.last_reward_update)
+    assert reward_step.is_due(w, 0.0)
     few = settings(w.state._root.parent, reward={"new_examples": 10_000, "interval_s": 5})
     w.settings = few
+    assert reward_step.is_due(w, 0.0), "the first update waits for nothing"
+    w.last_reward_update = 100.0
     assert not reward_step.is_due(w, w.last_reward_update + 4)
     assert reward_step.is_due(w, w.last_reward_update + 6)
     w.store.remove(range(1, 401))

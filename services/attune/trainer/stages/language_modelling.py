@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attune.modeling.batching import length_buckets, pad
+from attune.modeling.precision import products_in
 from attune.trainer.optimizer_state import load_optimizer, save_optimizer
 from attune.trainer.stages.training import (
     BatchOrder,
     StageSettings,
     apply_gradients,
-    chosen_precision,
     new_optimizer,
 )
 
@@ -55,7 +55,6 @@ class LanguageModelLearner:
         self._pad_id, self._training, self._settings = pad_id, training, settings
         self._validation = list(validation)[:MAX_VALIDATION_SEQUENCES]
         self._optimizer = new_optimizer(model, settings)
-        self._dtype = chosen_precision(settings.precision, settings.device)
         self.batches = BatchOrder([len(sequence.ids) for sequence in training], settings)
 
     def step(self, index: int, lr: float) -> tuple[float, int]:
@@ -96,7 +95,7 @@ class LanguageModelLearner:
         learnt = padded.attention_mask.bool() & (places >= starts[:, None])
         # Padded on the right, a causal model needs no attention mask: what comes after cannot be seen. Without one,
         # attention takes its faster form.
-        with torch.autocast(self._settings.device.split(":")[0], self._dtype, enabled=self._dtype != torch.float32):
+        with products_in(self._settings.precision, self._settings.device):
             logits = self.model(input_ids=padded.input_ids, use_cache=False).logits
         targets = padded.input_ids.masked_fill(~learnt, NOT_LEARNT)[:, 1:]
         predictions = logits[:, :-1].float().flatten(0, 1)

@@ -40,7 +40,6 @@ from attune.trainer.stages.training import (
     StageResult,
     StageRun,
     StageSettings,
-    chosen_precision,
     source_identity,
 )
 
@@ -118,6 +117,7 @@ class _PreferenceLearner:
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             warmup_steps=0,  # the stage's schedule has it
+            precision=settings.precision,
         )
         self.rewards = RewardLearner(start, self._settings)
         self._training, self._validation = training, list(validation)[:MAX_VALIDATION_PREFERENCES]
@@ -125,14 +125,11 @@ class _PreferenceLearner:
         texts = sum(len(p.texts) for p in training)
         per_batch = max(1, round(settings.batch_size * len(training) / max(texts, 1)))
         self.batches = BatchOrder(self._lengths, replace(settings, batch_size=per_batch))
-        self._device = settings.device.split(":")[0]
-        self._dtype = chosen_precision(settings.precision, settings.device)
 
     def step(self, index: int, lr: float) -> tuple[float, int]:
         batch = self.batches[index]
         self.rewards.settings = replace(self._settings, lr=lr)
-        with torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32):
-            figures = self.rewards.update([self._training[i] for i in batch])
+        figures = self.rewards.update([self._training[i] for i in batch])
         return figures["nll"], sum(self._lengths[i] * len(self._training[i].texts) for i in batch)
 
     def validate(self) -> float | None:

@@ -22,15 +22,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from attune.domain.errors import InvalidInput, TrainingStopped
+from attune.modeling.precision import Precision
 
 RESULT_FILE = "stage.json"
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,6 @@ def apply_gradients(model: nn.Module, optimizer: torch.optim.Optimizer, lr: floa
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def chosen_precision(precision: Precision, device: str) -> torch.dtype:
-    """The dtype of the matrix products. "auto" is bfloat16 where the hardware multiplies it: AMX on CPUs, GPUs."""
-    if precision != "auto":
-        return getattr(torch, precision)
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
 
 
 def shuffled_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -17,7 +17,6 @@ from attune.trainer.stages.training import (
     StageRun,
     StageSettings,
     apply_gradients,
-    chosen_precision,
     learning_rate,
     new_optimizer,
     shuffled_batches,
@@ -79,12 +78,6 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     with pytest.raises(TrainingStopped, match="not finite"):
         apply_gradients(model, new_optimizer(model, StageSettings()), 1.0, 1.0)
     assert torch.equal(model.weight, before)
-
-
-def test_precision_is_what_was_asked_for() -> None:
-    assert chosen_precision("float32", "cpu") is torch.float32
-    assert chosen_precision("bfloat16", "cpu") is torch.bfloat16
-    assert chosen_precision("auto", "cpu") in (torch.float32, torch.bfloat16)
 
 
 def test_the_identity_of_a_source_is_its_content(tmp_path: Path) -> None:
