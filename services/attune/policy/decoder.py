@@ -137,7 +137,7 @@ class Decoder:
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         ).logits
         ends = logits[torch.arange(len(prompts), device=self._device), batch.lengths - 1]
@@ -167,7 +167,7 @@ class Decoder:
             input_ids=self._last.to(self._device).unsqueeze(1),
             attention_mask=visible[:, None, None, :],
             position_ids=blocks.positions.unsqueeze(1),
-            past_key_values=blocks,
+            cache=blocks,
             use_cache=True,
         ).logits[:, -1]
         tokens, logprobs = draw(logits, self._sampling, uniforms(self._sampling.stream, self._drawn))
