@@ -86,6 +86,8 @@ class GrpcServers:
             completions=sampling.completions,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
+            top_p=1.0,  # said, for the policy server may be set to truncate what users get
+            top_k=0,
             seed=sampling.seed,
             revision=revision,
             purpose=Purpose.ROLLOUT,

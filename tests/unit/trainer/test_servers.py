@@ -38,6 +38,10 @@ async def test_a_rollout_is_pinned_seeded_and_never_for_a_user(small: SmallServe
     )  # fmt: skip
     asked = request.sampling
     assert (asked.seed, asked.max_tokens, asked.temperature, asked.completions) == (5, 9, 0.7, 2)
+    # Said, not left to what the policy server gives users.
+    assert asked.HasField("top_p")
+    assert asked.HasField("top_k")
+    assert (asked.top_p, asked.top_k) == (1.0, 0)
 
 
 async def test_scores_come_in_order_over_several_calls(small: SmallServer, servers: GrpcServers) -> None:
