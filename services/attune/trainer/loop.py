@@ -52,7 +52,7 @@ class Loop:
                     w.enter("stopped" if w.stop_reason else "paused")
                     await self._rest()
                 elif not w.progress.settled:
-                    await STEPS[w.progress.facts["pending"]["kind"]].settle(w)
+                    await self._settle()
                 else:
                     await self._sync()
                     await self._next_step()
@@ -65,6 +65,12 @@ class Loop:
                 w.metrics.non_finite.inc()
                 await self._go_back()
                 w.stop(error.message)
+
+    async def _settle(self) -> None:
+        """Lets the gate of a step speak that a kill left open; the prompts it asks with are read first."""
+        if not self._prompts_read:
+            await self._sync()
+        await STEPS[self.workspace.progress.facts["pending"]["kind"]].settle(self.workspace)
 
     async def _next_step(self) -> None:
         """The step whose input is saved, else a reward update if one is due, else PPO if it may, else rest."""

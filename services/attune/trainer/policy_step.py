@@ -96,9 +96,11 @@ async def _gather(w: Workspace, step: int) -> Path:
 
 
 async def _judge(w: Workspace, number: int) -> GateVerdict:
-    """The candidate against stable on held-out prompts: KL ceiling and win rate."""
+    """The candidate against stable on held-out prompts: KL ceiling and win rate. Without prompts it does not pass."""
     s = w.settings.gate
     prompts = w.prompts.held_out(s.prompts)
+    if not prompts:
+        return win_rate_gate(0, 0, 0)
     candidate = await _samples(w, prompts, number)
     stable = await _stable_scores(w, prompts)
     scores = await _mean_scores(w, prompts, candidate)

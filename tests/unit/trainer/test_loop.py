@@ -116,6 +116,29 @@ async def test_a_rejected_policy_restores_weights_optimizer_and_kl(tmp_path, ser
         await eventually(lambda: w.phase != "stopped", timeout_s=20)
 
 
+class Killed(BaseException):
+    """Not an Exception, as no handler sees a kill."""
+
+
+async def test_killed_at_the_gate_it_goes_on_from_there(tmp_path, servers, monkeypatch):
+    """A new process has read neither examples nor prompts yet; the gate needs the latter."""
+
+    async def killed(*_: object) -> None:
+        raise Killed
+
+    s = settings(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(policy_step, "_judge", killed)
+        with pytest.raises(Killed):
+            await open_loop(s, servers, asyncio.Event()).run()
+    assert servers.registry.revisions(POLICY) == [1, 2]
+    async with Running(s, servers) as running:
+        assert not running.loop.workspace.progress.settled
+        await eventually(lambda: running.facts["ppo_steps"] == 2 and running.loop.workspace.phase == "idle", 60)
+    assert servers.registry.revisions(POLICY) == [1, 2, 3]
+    assert running.loop.workspace.figures["win_rate_comparisons"] == 8
+
+
 async def test_a_person_promotes_and_rolls_back(tmp_path, servers):
     async with Running(settings(tmp_path), servers) as running:
         await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
