@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from attune.domain.prompts import Prompt
@@ -24,18 +25,18 @@ async def run(w: Workspace, step: int) -> None:
     batch = RolloutBatch.load(folder / "rollouts.safetensors", task["policy_revision"], task["reward_revision"])
     w.enter("policy_update")
     figures = await w.compute(w.learners.policy.update, batch.rollouts, w.settings.seed + step)
-    name = w.revision("policies", task["number"])
-    await w.publish_policy(
-        name,
+    publish = partial(
+        w.publish_policy,
         parent=w.progress.facts["policy"],
         reward_revision=task["reward_revision"],
         example_sequence=task["example_sequence"],
         step=step,
         metrics=figures,
     )
+    number = await w.publish_numbered("policies", step, task["number"], publish)
     facts = w.progress.facts | {
         "ppo_steps": w.progress.facts["ppo_steps"] + 1,
-        "pending": {"kind": "policy", "number": task["number"]},
+        "pending": {"kind": "policy", "number": number},
     }
     w.save(step, ("policy",), facts)
     w.show(figures)

@@ -20,11 +20,12 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attune.domain.errors import AlreadyPublished
 from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
 from attune.modeling.loading import save_policy
@@ -132,6 +133,23 @@ class Workspace:
             write_anchors(folder, self.learners.anchors)
 
         await self.compute(self._publish, name, write, parent, lineage)
+
+    async def publish_numbered(
+        self, kind: Kind, step: int, number: int, publish: Callable[[RevisionName], Awaitable[None]]
+    ) -> int:
+        """Lets `publish` write a step's revision under `number`, that of its saved input; returns the number it got.
+
+        If somebody else, such as a stage, has published under it meanwhile, the saved input gets the next one first,
+        so that a replay finds the revision where this left it.
+        """
+        while True:
+            try:
+                await publish(self.revision(kind, number))
+                return number
+            except AlreadyPublished as error:
+                number = self.next_number(kind)
+                log.warning("step %d: %s; it becomes number %d", step, error.message, number)
+                self.state.amend_input(step, number=number)
 
     def _publish(
         self, name: RevisionName, write: Callable[[Path], None], parent: int, lineage: Mapping[str, Any]
