@@ -13,10 +13,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 from attune.domain.errors import InvalidInput, TrainingStopped
-from attune.domain.revisions import AliasRecord, Kind, RevisionName
+from attune.domain.revisions import AliasRecord, Kind
 from attune.trainer import policy_step, reward_step
 from attune.trainer.checkpoint import read_json
-from attune.trainer.opening import adopt_policy, adopt_reward
+from attune.trainer.opening import adopt
 from attune.trainer.servers import TRANSIENT
 from attune.trainer.watch import Event, Happening
 from attune.trainer.workspace import Workspace
@@ -200,19 +200,11 @@ class Loop:
         move = w.registry.move_alias(
             name.model_name, "stable", number, epoch=w.epoch, actor=actor or "person", reason=reason
         )
-        await self._start_from(name)
+        if not w.progress.settled:
+            await self._go_back()  # the step whose gate has not spoken gives way
+        await w.compute(adopt, w, name)
         w.watchers.tell(Happening(Event.ALIAS_MOVED, w.progress.step, str(name), reason))
         return move
-
-    async def _start_from(self, name: RevisionName) -> None:
-        """Learners go on from the revision that a person chose, with fresh moments."""
-        w = self.workspace
-        if name.kind == "policies":
-            await w.compute(adopt_policy, w, name.number)
-            w.adopt("policy", {"policy": name.number})
-        else:
-            await w.compute(adopt_reward, w, name.number)
-            w.adopt("reward", {"reward": name.number, "reward_parent": name.number, "ppo_steps": 0})
 
     async def _go_back(self) -> None:
         """Restores the learners of the last good revisions after a step that must not count."""

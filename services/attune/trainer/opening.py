@@ -18,7 +18,7 @@ import torch
 
 from attune.domain.errors import NoRevision, RevisionUnknown
 from attune.domain.prompts import Prompt
-from attune.domain.revisions import ModelName, RevisionName
+from attune.domain.revisions import Kind, ModelName, RevisionName
 from attune.modeling.anchors import read_anchors
 from attune.modeling.loading import LoadedPolicy, device_named, load_policy
 from attune.modeling.reward_model import LoadedRewardModel, critic_from_reward_model, load_reward_model
@@ -35,6 +35,7 @@ from attune.trainer.watch import Watchers
 from attune.trainer.workspace import Learners, Workspace
 
 log = logging.getLogger(__name__)
+PIECES: dict[Kind, str] = {"policies": "policy", "rewards": "reward"}
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,18 @@ def _restore(w: Workspace, start: Start) -> None:
     if not w.progress.pieces:
         w.save_first()
         return
-    for name, learner in w.learners.by_name().items():
-        learner.load(w.state.piece(w.progress.pieces[name]))
-    pending = w.progress.facts.get("pending", {})
-    if start.policy.number not in (w.progress.facts["policy"], pending.get("number") if pending else None):
-        log.info("stable was moved to %s while training was away; going on from there", start.policy)
-        adopt_policy(w, start.policy.number)
-        w.adopt("policy", {"policy": start.policy.number})
+    for piece, learner in w.learners.by_name().items():
+        learner.load(w.state.piece(w.progress.pieces[piece]))
+    for name, is_live in ((start.policy, True), (start.reward, start.reward_is_live)):
+        if is_live and name.number not in _expected(w.progress, PIECES[name.kind]):
+            log.info("stable was moved to %s while training was away; going on from there", name)
+            adopt(w, name)
+
+
+def _expected(progress: Progress, kind: str) -> set[int]:
+    """Where `stable` can stand by the trainer's own doing: where it stood, or at the candidate if a kill came then."""
+    pending = progress.facts.get("pending", {})
+    return {progress.facts[kind]} | ({pending["number"]} if pending.get("kind") == kind else set())
 
 
 def _first_facts(registry: Registry, start: Start) -> dict[str, Any]:
@@ -162,21 +168,29 @@ def _first_facts(registry: Registry, start: Start) -> dict[str, Any]:
     }
 
 
-def adopt_policy(w: Workspace, number: int) -> None:
-    """Puts a revision's weights into the actor, with fresh moments."""
-    device = next(w.learners.policy.actor.parameters()).device
-    loaded = _load_policy(w.registry, w.revision("policies", number), device)
-    w.learners.policy.actor.load_state_dict(loaded.model.state_dict())
-    w.learners.policy.reset_optimizers()
+def adopt(w: Workspace, name: RevisionName) -> None:
+    """Learners go on from a revision that a person has made stable, with fresh moments."""
+    if name.kind == "policies":
+        _adopt_policy(w, name)
+        w.adopt("policy", {"policy": name.number})
+    else:
+        _adopt_reward(w, name)
+        w.adopt("reward", {"reward": name.number, "reward_parent": name.number, "ppo_steps": 0})
 
 
-def adopt_reward(w: Workspace, number: int) -> None:
-    """Puts a revision's weights into the reward learner, with fresh moments."""
-    device = next(w.learners.reward.model.parameters()).device
-    loaded, _ = _load_reward(w.registry, w.revision("rewards", number), device)
-    w.learners.reward.model.load_state_dict(loaded.model.state_dict())
-    w.learners.reward.normalisation = loaded.normalisation
-    w.learners.reward.reset_optimizer()
+def _adopt_policy(w: Workspace, name: RevisionName) -> None:
+    learner = w.learners.policy
+    loaded = _load_policy(w.registry, name, next(learner.actor.parameters()).device)
+    learner.actor.load_state_dict(loaded.model.state_dict())
+    learner.reset_optimizers()
+
+
+def _adopt_reward(w: Workspace, name: RevisionName) -> None:
+    learner = w.learners.reward
+    loaded, _ = _load_reward(w.registry, name, next(learner.model.parameters()).device)
+    learner.model.load_state_dict(loaded.model.state_dict())
+    learner.normalisation = loaded.normalisation
+    learner.reset_optimizer()
 
 
 def _load_policy(registry: Registry, name: RevisionName, device: torch.device) -> LoadedPolicy:

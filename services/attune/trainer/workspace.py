@@ -175,7 +175,7 @@ class Workspace:
         step = self.progress.step + 1
         names = self._write_pieces(step, (piece,))
         fallback = self.progress.fallback | {piece: names[piece]}
-        self._record(Progress(step, True, names, fallback, self.progress.facts | facts))
+        self._record(Progress(step, True, names, fallback, self._settled_facts() | facts))
 
     def _write_pieces(self, step: int, pieces: Sequence[str]) -> dict[str, str]:
         """Writes learners' states; the names of all pieces, the new among them."""
@@ -188,9 +188,8 @@ class Workspace:
 
     def forget_step(self) -> None:
         """Skips a step that must not be done again, back on the last good pieces."""
-        facts = {k: v for k, v in self.progress.facts.items() if k != "pending"}
         step, good = self.progress.step + 1, dict(self.progress.fallback)
-        self._record(Progress(step, True, good, dict(good), facts))
+        self._record(Progress(step, True, good, dict(good), self._settled_facts()))
 
     async def conclude(
         self,
@@ -215,12 +214,15 @@ class Workspace:
                 await self.compute(self.learners.by_name()[piece].load, self.state.piece(fallback[piece]))
         for piece in (*pieces, *always):
             fallback[piece] = now[piece]
-        kept = {k: v for k, v in self.progress.facts.items() if k != "pending"}
-        kept |= facts if verdict.passed else {}
+        kept = self._settled_facts() | (dict(facts) if verdict.passed else {})
         self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
         self._announce(kind, name, verdict)
         if verdict.passed and number % PRUNE_EVERY == 0:
             await self.compute(self._prune, kind)
+
+    def _settled_facts(self) -> dict[str, Any]:
+        """The facts when no gate has yet to speak."""
+        return {k: v for k, v in self.progress.facts.items() if k != "pending"}
 
     def _prune(self, kind: Kind) -> None:
         """Deletes weights of old revisions; what is aliased and what learning goes on from stays."""

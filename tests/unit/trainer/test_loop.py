@@ -5,7 +5,7 @@ import random
 from contextlib import suppress
 
 import pytest
-from attune.domain.errors import EpochSuperseded, InvalidInput
+from attune.domain.errors import EpochSuperseded, InvalidInput, ServerUnavailable
 from attune.platform.registry.registry import Registry
 from attune.trainer import policy_step
 from support.eventually import eventually
@@ -149,6 +149,21 @@ async def test_a_person_promotes_and_rolls_back(tmp_path, servers):
         back = await running.loop.roll_back("policies", "ana", "")
         assert back.number == move.previous
         assert servers.registry.alias(POLICY, "stable").number == back.number
+
+
+async def test_a_step_whose_gate_has_not_spoken_gives_way_to_a_person(tmp_path, servers, monkeypatch):
+    async def silent(*_: object) -> None:
+        raise ServerUnavailable("the gate cannot ask", metadata={"server": "policy"})
+
+    monkeypatch.setattr(policy_step, "_judge", silent)
+    async with Running(settings(tmp_path), servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: not w.progress.settled and "waits for a service" in running.loop.reason, 60)
+        before = w.learners.policy.updates
+        await running.loop.promote(1, "ana", "as it was")
+        assert running.facts["policy"] == 1
+        assert (before, w.learners.policy.updates) == (1, 0)
+        assert "pending" not in running.facts
 
 
 async def test_rollback_without_a_revision_before_is_refused(tmp_path, servers):
