@@ -44,7 +44,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         policy = ModelName("policies", settings.policy)
         reward = ModelName("rewards", settings.reward_model)
         own_metrics = TrainerMetrics(metrics)
-        servicer = TrainerServicer(registry, policy)
+        servicer = TrainerServicer(registry, policy, reward)
         server = RpcServer(
             {SERVICE: lambda s: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, s)},
             host=settings.control.host,

@@ -23,6 +23,7 @@ from attune.domain.errors import (
 from attune.domain.examples import Example
 from attune.domain.generations import Generation, Purpose, Sampling
 from attune.domain.prompts import Prompt
+from attune.platform.rpc.interceptors import remaining_s
 
 TRANSIENT = (ServerUnavailable, DeadlineExceeded, QueueFull, NoRevision, Paused, RevisionNotLoaded)
 PAIRS_PER_CALL = 256
@@ -62,7 +63,8 @@ class Servers(Protocol):
 
 
 class GrpcServers:
-    """The services at their addresses; `close` when done."""
+    """The services at their addresses; `close` when done. A call made for one that is being served gets what is left
+    of that one's deadline."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class GrpcServers:
             seed=sampling.seed,
             revision=revision,
             purpose=Purpose.ROLLOUT,
-            timeout_s=self._timeout_s,
+            timeout_s=remaining_s(self._timeout_s),
         )
         return result.generation
 
@@ -99,15 +101,15 @@ class GrpcServers:
         scores: list[float] = []
         for i in range(0, len(pairs), PAIRS_PER_CALL):
             part = pairs[i : i + PAIRS_PER_CALL]
-            result = await self._client.score(part, revision=revision, timeout_s=self._timeout_s)
+            result = await self._client.score(part, revision=revision, timeout_s=remaining_s(self._timeout_s))
             scores.extend(result.normalised)
         return scores
 
     async def load_policy(self, revision: str, epoch: int) -> None:
-        await self._policy.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+        await self._policy.load_revision(revision, epoch=epoch, timeout_s=remaining_s(self._timeout_s))
 
     async def load_reward(self, revision: str, epoch: int) -> None:
-        await self._reward.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+        await self._reward.load_revision(revision, epoch=epoch, timeout_s=remaining_s(self._timeout_s))
 
     async def read_examples(self, after_sequence: int, after_removal: int) -> ExamplePage:
         page = await self._join.read_examples(after_sequence, page_size=1000, after_removal=after_removal)

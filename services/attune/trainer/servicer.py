@@ -28,9 +28,9 @@ PHASES = {
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """Serves before training can start: `loop` is set once the first revisions are there."""
 
-    def __init__(self, registry: Registry, policy: ModelName) -> None:
+    def __init__(self, registry: Registry, policy: ModelName, reward: ModelName) -> None:
         self._registry = registry
-        self._policy = policy
+        self._policy, self._reward = policy, reward
         self.loop: Loop | None = None
 
     async def GetStatus(self, request: trainer_pb2.GetStatusRequest, context: Any) -> trainer_pb2.GetStatusResponse:
@@ -70,15 +70,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         )
 
     async def Promote(self, request: trainer_pb2.PromoteRequest, context: Any) -> trainer_pb2.PromoteResponse:
-        name = self._registry.resolve(self._policy, request.revision)
-        move = await self._running().promote(name.number, request.actor, request.reason)
-        return trainer_pb2.PromoteResponse(move=_move(self._policy, move))
+        model = ModelName.parse(request.revision.partition("/revisions/")[0]) if "/" in request.revision else None
+        model = self._moved(model, "revision")
+        name = self._registry.resolve(model, request.revision)
+        move = await self._running().promote(name, request.actor, request.reason)
+        return trainer_pb2.PromoteResponse(move=_move(model, move))
 
     async def Rollback(self, request: trainer_pb2.RollbackRequest, context: Any) -> trainer_pb2.RollbackResponse:
-        model = ModelName.parse(request.model) if request.model else self._policy
-        settings = self._running().workspace.settings
-        if str(model) not in (str(self._policy), f"rewards/{settings.reward_model}"):
-            raise InvalidInput.field("model", f"this trainer moves {self._policy} and rewards/{settings.reward_model}")
+        model = self._moved(ModelName.parse(request.model) if request.model else None, "model")
         move = await self._running().roll_back(model.kind, request.actor, request.reason)
         return trainer_pb2.RollbackResponse(move=_move(model, move))
 
@@ -95,6 +94,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> AsyncGenerator[trainer_pb2.WatchResponse, None]:
         async for happening in self._running().workspace.watchers.watch():
             yield happening.to_proto()
+
+    def _moved(self, model: ModelName | None, field: str) -> ModelName:
+        """The model, the policy if none is named; InvalidInput if this trainer does not move it."""
+        if model is None:
+            return self._policy
+        if model not in (self._policy, self._reward):
+            raise InvalidInput.field(field, f"this trainer moves {self._policy} and {self._reward}")
+        return model
 
     def _running(self) -> Loop:
         if self.loop is None:

@@ -31,8 +31,11 @@ class SmallModelServer:
         self._messages = messages
         self.pauses: list[str] = []
         self.epoch = 2
+        self.left_s: list[float] = []
+        """Seconds that each load was given."""
 
     def LoadRevision(self, request: Any, context: Any) -> Any:
+        self.left_s.append(context.time_remaining())
         if 0 < request.epoch < self.epoch:
             context.abort_with_status(rpc_status.to_status(to_status(EpochSuperseded("deposed"))))
         return self._messages.LoadRevisionResponse(load_duration=Duration(seconds=1, nanos=500_000_000))
@@ -107,10 +110,12 @@ class SmallTrainer(trainer_pb2_grpc.TrainerServiceServicer):
 
 
 @contextmanager
-def running_control_server(trainer: SmallTrainer | None = None) -> Iterator[SmallServer]:
+def running_control_server(
+    trainer: SmallTrainer | None = None, policy: SmallModelServer | None = None
+) -> Iterator[SmallServer]:
     """All control services on one port."""
     with running_server(
-        (policy_pb2_grpc.add_PolicyControlServiceServicer_to_server, SmallModelServer(policy_pb2)),
+        (policy_pb2_grpc.add_PolicyControlServiceServicer_to_server, policy or SmallModelServer(policy_pb2)),
         (reward_pb2_grpc.add_RewardControlServiceServicer_to_server, SmallModelServer(reward_pb2)),
         (feedback_pb2_grpc.add_FeedbackControlServiceServicer_to_server, SmallJoin()),
         (trainer_pb2_grpc.add_TrainerServiceServicer_to_server, trainer or SmallTrainer()),

@@ -143,12 +143,25 @@ async def test_a_person_promotes_and_rolls_back(tmp_path, servers):
     async with Running(settings(tmp_path), servers) as running:
         await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
         await eventually(lambda: running.loop.workspace.phase == "idle", timeout_s=60)
-        move = await running.loop.promote(1, "ana", "the old one was better")
+        move = await running.loop.promote(POLICY.revision(1), "ana", "the old one was better")
         assert (move.number, move.actor) == (1, "ana")
         assert running.facts["policy"] == 1
         back = await running.loop.roll_back("policies", "ana", "")
         assert back.number == move.previous
         assert servers.registry.alias(POLICY, "stable").number == back.number
+
+
+async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path, servers):
+    epoch = servers.registry.newest_epoch(POLICY)
+    servers.registry.publish(POLICY.revision(2), tmp_path / "first" / "policy", epoch=epoch)
+    async with Running(settings(tmp_path, reward={"new_examples": 10_000}), servers) as running:
+        asked = asyncio.ensure_future(running.loop.promote(POLICY.revision(2), "ana", "too late"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await running.loop.promote(POLICY.revision(1), "ana", "in time")
+    moves = servers.registry.history(POLICY, "stable")
+    assert "too late" not in {move.reason for move in moves}
+    assert moves[0].reason == "in time"
 
 
 async def test_a_step_whose_gate_has_not_spoken_gives_way_to_a_person(tmp_path, servers, monkeypatch):
@@ -160,7 +173,7 @@ async def test_a_step_whose_gate_has_not_spoken_gives_way_to_a_person(tmp_path, 
         w = running.loop.workspace
         await eventually(lambda: not w.progress.settled and "waits for a service" in running.loop.reason, 60)
         before = w.learners.policy.updates
-        await running.loop.promote(1, "ana", "as it was")
+        await running.loop.promote(POLICY.revision(1), "ana", "as it was")
         assert running.facts["policy"] == 1
         assert (before, w.learners.policy.updates) == (1, 0)
         assert "pending" not in running.facts
