@@ -73,8 +73,7 @@ class Loop:
                 await self._rest()
             except TrainingStopped as error:
                 w.metrics.non_finite.inc()
-                await self._go_back()
-                w.stop(error.message)
+                await self._go_back(stop=error.message)
 
     async def _settle(self) -> None:
         """Lets the gate of a step speak that a kill left open; the prompts it asks with are read first."""
@@ -165,7 +164,8 @@ class Loop:
 
     def resume(self) -> None:
         """Goes on, also after a stop that protected the policy."""
-        self._pause_reason, self.workspace.stop_reason = None, ""
+        self._pause_reason = None
+        self.workspace.lift_stop()
         self._wake.set()
 
     async def promote(self, name: RevisionName, actor: str, reason: str) -> AliasRecord:
@@ -220,9 +220,9 @@ class Loop:
         w.watchers.tell(Happening(Event.ALIAS_MOVED, w.progress.step, str(name), reason))
         return move
 
-    async def _go_back(self) -> None:
+    async def _go_back(self, stop: str = "") -> None:
         """Restores the learners of the last good revisions after a step that must not count."""
         w = self.workspace
         for piece, learner in w.learners.by_name().items():
             await w.compute(learner.load, w.state.piece(w.progress.fallback[piece]))
-        w.forget_step()
+        w.forget_step(stop)

@@ -62,10 +62,10 @@ async def settle(w: Workspace) -> None:
             )
             partial.replace(saved)
     w.show(verdict.figures)
-    await w.conclude("policies", number, verdict, {"policy": number}, pieces=("policy",))
-    ceiling = w.settings.gate.kl_ceiling
+    ceiling, stop = w.settings.gate.kl_ceiling, ""
     if not verdict.passed and verdict.figures.get("gate_kl", 0.0) > ceiling:
-        w.stop(f"KL exceeded its ceiling of {ceiling:g} nats a response; the last good revision stays")
+        stop = f"KL exceeded its ceiling of {ceiling:g} nats a response; the last good revision stays"
+    await w.conclude("policies", number, verdict, {"policy": number}, pieces=("policy",), stop=stop)
 
 
 async def _gather(w: Workspace, step: int) -> Path:

@@ -12,6 +12,7 @@ step computes. `facts` are the loop's numbers inside the checkpoint:
     ppo_steps            PPO steps taken on the current reward revision
     gate_is_trusted      whether the gate's reward model is better than chance on held-out feedback
     pending              the step whose gate has not spoken: kind and number
+    stopped              why training was stopped to protect the policy; absent otherwise
 """
 
 from __future__ import annotations
@@ -80,7 +81,6 @@ class Workspace:
     progress: Progress
     epoch: int
     phase: str = "idle"
-    stop_reason: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     last_reward_update: float = field(default_factory=time.monotonic)
     outcomes: dict[int, dict[int, float]] = field(default_factory=dict)
@@ -106,9 +106,13 @@ class Workspace:
         self.phase = phase
         self.metrics.enter(phase)
 
-    def stop(self, reason: str) -> None:
-        """Holds training until a person resumes it."""
-        self.stop_reason = reason
+    @property
+    def stop_reason(self) -> str:
+        """Why training is stopped; empty if it is not."""
+        return str(self.progress.facts.get("stopped", ""))
+
+    def _stopped(self, reason: str) -> None:
+        """Tells that training is held until a person resumes it; the checkpoint says so already."""
         self.enter("stopped")
         log.error("training stopped: %s", reason)
         self.watchers.tell(Happening(Event.STOPPED, self.progress.step, reason=reason))
@@ -117,6 +121,12 @@ class Workspace:
         """Figures of a step, for status, metrics and the log."""
         self.figures |= figures
         self.metrics.show(figures)
+
+    def lift_stop(self) -> None:
+        """A person lets training go on."""
+        if self.stop_reason:
+            kept = {k: v for k, v in self.progress.facts.items() if k != "stopped"}
+            self._record(replace(self.progress, facts=kept))
 
     # Publication
 
@@ -186,10 +196,12 @@ class Workspace:
             names[name] = self.state.piece_name(name, step)
         return names
 
-    def forget_step(self) -> None:
-        """Skips a step that must not be done again, back on the last good pieces."""
+    def forget_step(self, stop: str = "") -> None:
+        """Skips a step that must not be done again, back on the last good pieces; `stop` says why training stops."""
         step, good = self.progress.step + 1, dict(self.progress.fallback)
-        self._record(Progress(step, True, good, dict(good), self._settled_facts()))
+        self._record(Progress(step, True, good, dict(good), self._settled_facts() | _stop_fact(stop)))
+        if stop:
+            self._stopped(stop)
 
     async def conclude(
         self,
@@ -199,10 +211,12 @@ class Workspace:
         facts: Mapping[str, Any],
         pieces: Sequence[str],
         always: Sequence[str] = (),
+        stop: str = "",
     ) -> None:
         """Ends a step: the alias moves and the pieces become the fallback, or the learners go back to theirs.
 
-        `facts` count only if the verdict passed; the pieces named in `always` are kept either way.
+        `facts` count only if the verdict passed; the pieces named in `always` are kept either way. `stop` says why
+        training stops with this step, until a person resumes it.
         """
         name = self.revision(kind, number)
         now, fallback = dict(self.progress.pieces), dict(self.progress.fallback)
@@ -214,9 +228,11 @@ class Workspace:
                 await self.compute(self.learners.by_name()[piece].load, self.state.piece(fallback[piece]))
         for piece in (*pieces, *always):
             fallback[piece] = now[piece]
-        kept = self._settled_facts() | (dict(facts) if verdict.passed else {})
+        kept = self._settled_facts() | (dict(facts) if verdict.passed else {}) | _stop_fact(stop)
         self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
         self._announce(kind, name, verdict)
+        if stop:
+            self._stopped(stop)
         if verdict.passed and number % PRUNE_EVERY == 0:
             await self.compute(self._prune, kind)
 
@@ -266,3 +282,7 @@ class Workspace:
         reason = "; ".join(verdict.reasons)
         self.watchers.tell(Happening(event, self.progress.step, str(name), reason, dict(self.figures)))
         log.info("step %d: %s %s %s", self.progress.step, name, outcome, reason)
+
+
+def _stop_fact(reason: str) -> dict[str, str]:
+    return {"stopped": reason} if reason else {}

@@ -5,9 +5,10 @@ import random
 from contextlib import suppress
 
 import pytest
-from attune.domain.errors import EpochSuperseded, InvalidInput, ServerUnavailable
+from attune.domain.errors import EpochSuperseded, InvalidInput, ServerUnavailable, TrainingStopped
 from attune.platform.registry.registry import Registry
 from attune.trainer import policy_step
+from attune.trainer.policy_learner import PolicyLearner
 from support.eventually import eventually
 from support.training import POLICY, REWARD, InProcessServers, open_loop, publish_first, settings
 
@@ -114,6 +115,34 @@ async def test_a_rejected_policy_restores_weights_optimizer_and_kl(tmp_path, ser
         assert w.progress.pieces["policy"] == w.progress.fallback["policy"]
         running.loop.resume()
         await eventually(lambda: w.phase != "stopped", timeout_s=20)
+
+
+async def test_a_number_that_is_not_finite_stops_training_and_forgets_the_step(tmp_path, servers, monkeypatch):
+    def poisoned(self, *_: object) -> None:
+        raise TrainingStopped("not finite in the PPO update: policy_loss")
+
+    monkeypatch.setattr(PolicyLearner, "update", poisoned)
+    async with Running(settings(tmp_path), servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "stopped" and w.progress.step == 2, timeout_s=60)
+        assert "not finite" in w.stop_reason
+        assert w.state.input_of(3) is None
+        assert servers.registry.revisions(POLICY) == [1]
+        assert w.progress.pieces == w.progress.fallback
+
+
+async def test_a_restart_does_not_lift_a_stop_but_a_person_does(tmp_path, servers):
+    s = settings(tmp_path, gate={"prompts": 8, "kl_ceiling": 1e-9})
+    async with Running(s, servers) as running:
+        await eventually(lambda: running.loop.workspace.phase == "stopped", timeout_s=60)
+    async with Running(s, servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "stopped", timeout_s=20)
+        assert "KL exceeded its ceiling" in running.loop.reason
+        running.loop.resume()
+        await eventually(lambda: w.phase not in ("stopped", "paused"), timeout_s=20)
+        running.loop.pause("so that nothing stops it again")
+    assert open_loop(s, servers, asyncio.Event()).workspace.stop_reason == ""
 
 
 class Killed(BaseException):
