@@ -71,7 +71,7 @@ def prune_revisions(
 ) -> None:
     """Delete the weights of old revisions of MODEL; manifests and what aliases point at stay.
 
-    The trainer does this by itself; by hand, pause it first, and keep the reference that it names.
+    The trainer does this by itself; by hand, `attune pause` it first, and keep the reference that it names.
     """
     store, name = Registry(registry), ModelName.parse(model)
     pruned = prune(store, name, keep_last=keep_last, also_keep=also_keep, dry_run=dry_run)

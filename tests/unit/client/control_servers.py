@@ -14,7 +14,7 @@ from attune.api.registry.v1 import registry_pb2
 from attune.api.reward.v1 import control_pb2 as reward_pb2
 from attune.api.reward.v1 import control_pb2_grpc as reward_pb2_grpc
 from attune.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
-from attune.domain.errors import EpochSuperseded, FeedbackUnknown, ServerUnavailable
+from attune.domain.errors import DeadlineExceeded, EpochSuperseded, FeedbackUnknown, ServerUnavailable
 from attune.domain.prompts import Prompt
 from attune.domain.status import to_status
 from google.protobuf.duration_pb2 import Duration
@@ -79,6 +79,9 @@ class SmallTrainer(trainer_pb2_grpc.TrainerServiceServicer):
 
     def __init__(self) -> None:
         self.rollbacks = 0
+        self.pauses: list[str] = []
+        self.watches_cut = 0
+        """How many of the next watches end at their deadline."""
 
     def GetStatus(self, request: Any, context: Any) -> Any:
         return trainer_pb2.GetStatusResponse(phase=trainer_pb2.PHASE_IDLE, step=4)
@@ -99,14 +102,30 @@ class SmallTrainer(trainer_pb2_grpc.TrainerServiceServicer):
         context.abort_with_status(rpc_status.to_status(to_status(ServerUnavailable("lost"))))
 
     def Pause(self, request: Any, context: Any) -> Any:
+        self.pauses.append(request.reason)
         return trainer_pb2.PauseResponse()
 
     def Resume(self, request: Any, context: Any) -> Any:
+        self.pauses.clear()
         return trainer_pb2.ResumeResponse()
 
     def Watch(self, request: Any, context: Any) -> Iterator[Any]:
-        for step in (1, 2):
-            yield trainer_pb2.WatchResponse(step=step)
+        if self.watches_cut:
+            self.watches_cut -= 1
+            context.abort_with_status(rpc_status.to_status(to_status(DeadlineExceeded("an hour has passed"))))
+        yield trainer_pb2.WatchResponse(
+            step=1,
+            event=trainer_pb2.TRAINER_EVENT_POLICY_PROMOTED,
+            revision="policies/support/revisions/2",
+            metrics={"win_rate": 0.625, "ratio_max": 1.0},
+        )
+        yield trainer_pb2.WatchResponse(
+            step=2,
+            event=trainer_pb2.TRAINER_EVENT_POLICY_REJECTED,
+            revision="policies/support/revisions/3",
+            reason="KL exceeded",
+            metrics={"win_rate": 0.25},
+        )
 
 
 @contextmanager
