@@ -35,7 +35,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
 from attune.modeling.tokenizer import (
     add_missing_control_tokens,
     check_control_tokens,
@@ -71,9 +71,13 @@ class PolicyShape:
 
 
 def device_named(name: str) -> str:
-    """The device of a setting: "auto" is the GPU where there is one."""
+    """The device of a setting: "auto" is the GPU where there is one. ConfigurationInvalid if this machine lacks it."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
+        raise ConfigurationInvalid(f"there is no device {name} here: {str(error).splitlines()[0]}") from error
     return name
 
 

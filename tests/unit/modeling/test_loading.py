@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from attune.domain.errors import CheckpointRefused
-from attune.modeling.loading import load_for_training, load_policy, new_policy, save_policy
+from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
+from attune.modeling.loading import device_named, load_for_training, load_policy, new_policy, save_policy
 from attune.modeling.tokenizer import tokenizer_hash, train_tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, tiny_policy_folder, tiny_shape, tiny_tokenizer
@@ -148,3 +148,11 @@ def test_a_base_model_without_pad_gets_one_for_training(tmp_path: Path) -> None:
     weights = [loaded.model.get_input_embeddings().weight for loaded in (first, second)]
     assert weights[0].shape[0] == len(first.tokenizer)
     assert torch.equal(*weights)
+
+
+def test_a_device_is_what_this_machine_has() -> None:
+    assert device_named("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_named("cpu") == "cpu"
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(ConfigurationInvalid, match=f"there is no device {name} here"):
+            device_named(name)
