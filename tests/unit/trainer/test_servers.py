@@ -70,6 +70,27 @@ async def test_a_deposed_trainer_is_told(servers: GrpcServers) -> None:
         await servers.load_policy("policies/support/revisions/3", 1)
 
 
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda s: s.rollout(Prompt.user("hi"), Sampling(), ""), "policy"),
+        (lambda s: s.score("", [(Prompt.user("hi"), "x")]), "reward"),
+        (lambda s: s.load_policy("7", 1), "policy"),
+        (lambda s: s.load_reward("7", 1), "reward"),
+        (lambda s: s.read_examples(0, 0), "join"),
+        (lambda s: s.read_prompts(), "join"),
+    ],
+    ids=["rollout", "score", "load_policy", "load_reward", "read_examples", "read_prompts"],
+)
+async def test_who_did_not_answer_is_named(ask, name: str) -> None:
+    addresses = ("policy", "policy_control", "reward", "reward_control", "join_control")
+    away = GrpcServers(**dict.fromkeys(addresses, "127.0.0.1:1"), timeout_s=0.3)
+    with pytest.raises(TRANSIENT) as raised:
+        await ask(away)
+    assert raised.value.metadata["server"] == name
+    await away.close()
+
+
 async def test_a_call_made_for_another_gets_what_is_left_of_its_deadline() -> None:
     policy = SmallModelServer(policy_pb2)
     with running_control_server(policy=policy) as small:
