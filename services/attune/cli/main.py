@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from attune.domain.errors import AttuneError
+from attune.domain.errors import AttuneError, ServerUnavailable
 
 # name: (file:command, one line of help). --help is made of this table, so that it imports nothing.
 COMMANDS = {
@@ -58,11 +58,13 @@ def attune() -> None:
 
 
 def main() -> None:
-    """The program; an AttuneError becomes one line and exit status 1."""
+    """The program; an AttuneError becomes one line and exit status 1, and what to do where that is known."""
     try:
         attune()
     except AttuneError as error:
         click.echo(f"attune: {error.message}", err=True)
+        if isinstance(error, ServerUnavailable):
+            click.echo("`attune up` runs the services, `attune status` shows how they are", err=True)
         sys.exit(1)
 
 
