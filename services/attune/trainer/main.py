@@ -54,7 +54,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_s)
         log.info("trainer: control on %s, metrics on port %d", server.address, port)
-        start = await wait_for_start(settings, registry, own_metrics, stop)
+        start = await wait_for_start(settings, registry, own_metrics, stop, servicer.waits)
         if start is None:
             return
         epoch = await asyncio.to_thread(registry.take_epoch, [policy, reward], f"trainer on {socket.gethostname()}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from attune.domain.prompts import Prompt
 from attune.domain.revisions import Kind, ModelName, RevisionName
 from attune.modeling.anchors import read_anchors
 from attune.modeling.loading import LoadedPolicy, device_named, load_policy
+from attune.modeling.revisions import publishing
 from attune.modeling.reward_model import LoadedRewardModel, critic_from_reward_model, load_reward_model
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
@@ -49,9 +51,13 @@ class Start:
 
 
 async def wait_for_start(
-    settings: TrainerSettings, registry: Registry, metrics: TrainerMetrics, stop: asyncio.Event
+    settings: TrainerSettings,
+    registry: Registry,
+    metrics: TrainerMetrics,
+    stop: asyncio.Event,
+    say: Callable[[str], None],
 ) -> Start | None:
-    """The first revisions, once all are there; None if told to stop before."""
+    """The first revisions, once all are there; None if told to stop before. `say` is told what is missing."""
     metrics.enter("waiting_for_revision")
     said = ""
     while not stop.is_set():
@@ -61,6 +67,7 @@ async def wait_for_start(
             if error.message != said:
                 said = error.message
                 log.info("waiting for first revisions: %s", said)
+                say(said)
         try:
             await asyncio.wait_for(stop.wait(), settings.poll_interval_s)
         except TimeoutError:
@@ -70,22 +77,22 @@ async def wait_for_start(
 
 def find_start(settings: TrainerSettings, registry: Registry) -> Start:
     """The revisions to start from. NoRevision names what is missing and the command that publishes it."""
-    policy = _resolve(registry, ModelName("policies", settings.policy), ("stable",), "attune sft")
+    policy = _resolve(registry, ModelName("policies", settings.policy), ("stable",))
     reward_name = ModelName("rewards", settings.reward_model)
     # A first reward model that is no better than chance has no stable alias, but learning may start from it.
-    reward = _resolve(registry, reward_name, ("stable", "latest"), "attune reward-model")
-    gate = _resolve(registry, ModelName("rewards", settings.gate_model), ("stable", "latest"), "attune reward-model")
+    reward = _resolve(registry, reward_name, ("stable", "latest"))
+    gate = _resolve(registry, ModelName("rewards", settings.gate_model), ("stable", "latest"))
     head = registry.alias(reward_name, "stable")
     return Start(policy, reward, gate, head is not None)
 
 
-def _resolve(registry: Registry, model: ModelName, selectors: tuple[str, ...], command: str) -> RevisionName:
+def _resolve(registry: Registry, model: ModelName, selectors: tuple[str, ...]) -> RevisionName:
     for selector in selectors:
         try:
             return registry.resolve(model, selector)
         except (NoRevision, RevisionUnknown):
             continue
-    raise NoRevision(f"{model} has no revision; publish one with `{command} --publish {model}`")
+    raise NoRevision(f"{model} has no revision; publish one: {publishing(str(model))}")
 
 
 def open_workspace(

@@ -26,18 +26,21 @@ PHASES = {
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
-    """Serves before training can start: `loop` is set once the first revisions are there."""
+    """Serves before training can start: `loop` is set once the first revisions are there, which `waits` tells of."""
 
     def __init__(self, registry: Registry, policy: ModelName, reward: ModelName) -> None:
         self._registry = registry
         self._policy, self._reward = policy, reward
         self.loop: Loop | None = None
+        self._missing = "looks for first revisions"
+
+    def waits(self, missing: str) -> None:
+        """What the status says until training begins."""
+        self._missing = missing
 
     async def GetStatus(self, request: trainer_pb2.GetStatusRequest, context: Any) -> trainer_pb2.GetStatusResponse:
         if self.loop is None:
-            return trainer_pb2.GetStatusResponse(
-                phase=trainer_pb2.PHASE_WAITING_FOR_REVISION, reason="waits for first revisions of policy and reward"
-            )
+            return trainer_pb2.GetStatusResponse(phase=trainer_pb2.PHASE_WAITING_FOR_REVISION, reason=self._missing)
         w = self.loop.workspace
         facts = w.progress.facts
         return trainer_pb2.GetStatusResponse(
@@ -105,7 +108,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
 
     def _running(self) -> Loop:
         if self.loop is None:
-            raise NoRevision("training has not begun: the first revisions of policy and reward are not there yet")
+            raise NoRevision(f"training has not begun: {self._missing}")
         return self.loop
 
     def _revision(self, name: RevisionName, aliases: dict[str, AliasRecord]) -> registry_pb2.Revision:

@@ -19,18 +19,20 @@ def test_an_empty_registry_names_the_command(tmp_path):
 
 async def test_waits_until_the_first_revisions_are_there(tmp_path):
     registry, metrics = Registry(tmp_path / "registry"), TrainerMetrics(CollectorRegistry())
-    waiting = asyncio.ensure_future(wait_for_start(settings(tmp_path), registry, metrics, asyncio.Event()))
+    said: list[str] = []
+    waiting = asyncio.ensure_future(wait_for_start(settings(tmp_path), registry, metrics, asyncio.Event(), said.append))
     await eventually(lambda: metrics.phase.labels("waiting_for_revision")._value.get() == 1)
     publish_first(registry, tmp_path / "first")
     start = await asyncio.wait_for(waiting, 10)
     assert str(start.policy) == "policies/tiny/revisions/1"
+    assert said[0] == "policies/tiny has no revision; publish one: attune sft --publish policies/tiny"
 
 
 async def test_stop_ends_the_wait(tmp_path):
     stop = asyncio.Event()
     stop.set()
     registry, metrics = Registry(tmp_path / "registry"), TrainerMetrics(CollectorRegistry())
-    assert await wait_for_start(settings(tmp_path), registry, metrics, stop) is None
+    assert await wait_for_start(settings(tmp_path), registry, metrics, stop, str) is None
 
 
 async def test_a_reward_model_that_is_not_live_starts_learning_but_no_ppo(tmp_path):

@@ -37,7 +37,10 @@ async def test_before_training_it_says_what_it_waits_for(registry):
     servicer = TrainerServicer(registry, POLICY, REWARD)
     status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
     assert status.phase == trainer_pb2.PHASE_WAITING_FOR_REVISION
-    with pytest.raises(NoRevision, match="has not begun"):
+    servicer.waits("rewards/tiny has no revision")
+    status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
+    assert status.reason == "rewards/tiny has no revision"
+    with pytest.raises(NoRevision, match="has not begun: rewards/tiny has no revision"):
         await servicer.Pause(trainer_pb2.PauseRequest(), None)
 
 
