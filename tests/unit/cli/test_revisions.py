@@ -42,11 +42,25 @@ def test_list_is_newest_first_and_names_aliases(runner: CliRunner, registry: str
     assert [row["name"][-1] for row in rows] == ["5", "4", "3", "2", "1"]
     assert [row["aliases"] for row in rows] == [["latest"], [], [], ["stable"], []]
     assert rows[0]["metrics"] == {"kl": 0.5}
-    assert "stable" in ask(runner, registry, "list", "policies/support")
+
+
+def test_the_list_is_whole_on_a_terminal_of_eighty_columns(runner: CliRunner, registry: str) -> None:
+    table = ask(runner, registry, "list", "policies/support")
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
+    assert [(row[0], row[1], row[3], row[5]) for row in rows[:5]] == [
+        ("5", "latest", "4", "kl 0.5"),
+        ("4", "", "3", "kl 0.4"),
+        ("3", "", "2", "kl 0.3"),
+        ("2", "stable", "1", "kl 0.2"),
+        ("1", "", "", "kl 0.1"),
+    ]
 
 
 def test_an_empty_model_lists_nothing(runner: CliRunner, registry: str) -> None:
     assert json.loads(ask(runner, registry, "list", "rewards/support", "--json")) == []
+    assert "holds no revision of rewards/support" in ask(runner, registry, "list", "rewards/support")
 
 
 @pytest.mark.parametrize("name", ["policies/support/revisions/2", "policies/support/stable", "policies/support/2"])
@@ -55,7 +69,9 @@ def test_show_takes_a_name_an_alias_or_a_number(runner: CliRunner, registry: str
     assert facts["name"] == "policies/support/revisions/2"
     assert facts["parent"] == 1
     assert facts["files"] == {"model.safetensors": 9}
-    assert "model.safetensors: 9" in ask(runner, registry, "show", name)
+    shown = ask(runner, registry, "show", name)
+    assert shown.startswith("name: policies/support/revisions/2\n")
+    assert "model.safetensors: 9" in shown
 
 
 def test_prune_keeps_what_aliases_name(runner: CliRunner, registry: str) -> None:

@@ -18,6 +18,7 @@ from attune.domain.errors import DeadlineExceeded, EpochSuperseded, FeedbackUnkn
 from attune.domain.prompts import Prompt
 from attune.domain.status import to_status
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_status import rpc_status
 from unit.client.servers import SmallServer, running_server
 
@@ -27,8 +28,8 @@ REVISION = "policies/support/revisions/3"
 class SmallModelServer:
     """A model server: remembers what it was told."""
 
-    def __init__(self, messages: Any) -> None:
-        self._messages = messages
+    def __init__(self, messages: Any, live_revision: str = REVISION) -> None:
+        self._messages, self.live_revision = messages, live_revision
         self.pauses: list[str] = []
         self.epoch = 2
         self.left_s: list[float] = []
@@ -49,7 +50,7 @@ class SmallModelServer:
         return self._messages.ResumeResponse()
 
     def GetStatus(self, request: Any, context: Any) -> Any:
-        return self._messages.GetStatusResponse(live_revision=REVISION, paused=bool(self.pauses))
+        return self._messages.GetStatusResponse(live_revision=self.live_revision, paused=bool(self.pauses))
 
 
 class SmallJoin(feedback_pb2_grpc.FeedbackControlServiceServicer):
@@ -57,7 +58,11 @@ class SmallJoin(feedback_pb2_grpc.FeedbackControlServiceServicer):
         context.abort_with_status(rpc_status.to_status(to_status(FeedbackUnknown("not read"))))
 
     def EraseSubject(self, request: Any, context: Any) -> Any:
-        return feedback_pb2.EraseSubjectResponse(examples_erased=2, notice=f"{request.app_id}/{request.subject_id}")
+        return feedback_pb2.EraseSubjectResponse(
+            examples_erased=2,
+            notice=f"{request.app_id}/{request.subject_id}",
+            log_empty_time=Timestamp(seconds=1_767_312_000),
+        )
 
     def ReadExamples(self, request: Any, context: Any) -> Any:
         return feedback_pb2.ReadExamplesResponse(
