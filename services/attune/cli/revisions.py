@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -17,7 +18,7 @@ from attune.domain.revisions import Manifest, ModelName, RevisionName
 from attune.platform.registry.prune import prune
 from attune.platform.registry.registry import Registry
 
-SHOWN = ("kl", "score_mean", "reward_accuracy", "accuracy", "calibration_error", "anchor_drift", "validation_loss")
+SHOWN = ("kl", "score_mean", "reward_accuracy", "calibration_error", "anchor_drift", "validation_loss")
 
 
 @click.group("revisions")
@@ -39,7 +40,15 @@ def list_revisions(model: str, as_json: bool, registry: str) -> None:
     if not rows:
         click.echo(f"{registry} holds no revision of {name}")
         return
-    table = Table("revision", "aliases", Column("made", no_wrap=True), "parent", "examples to", "figures", title=model)
+    columns = (
+        "revision",
+        "aliases",
+        Column("made", no_wrap=True),
+        "parent",
+        "data to",
+        Column("figures", no_wrap=True),
+    )
+    table = Table(*columns, title=model, box=SIMPLE_HEAD)
     for row in rows:
         aliases = " ".join(row["aliases"]) + (" (pruned)" if row["pruned"] else "")
         number = row["name"].rpartition("/")[2]
@@ -55,7 +64,7 @@ def _figures(metrics: Mapping[str, float]) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return time.strftime("%m-%d %H:%M", time.localtime(seconds))
 
 
 @revisions.command("show")
@@ -69,7 +78,7 @@ def show(revision: str, as_json: bool, registry: str) -> None:
     if as_json:
         print_json(facts)
         return
-    for key, value in (facts | {"create_time": _moment(facts["create_time"])}).items():
+    for key, value in (facts | {"create_time": time.ctime(facts["create_time"])}).items():
         click.echo(f"{key}: {value if not isinstance(value, dict) else ''}".rstrip())
         for part, detail in value.items() if isinstance(value, dict) else ():
             click.echo(f"  {part}: {detail}")

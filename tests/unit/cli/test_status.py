@@ -19,7 +19,8 @@ def test_all_serving(runner: CliRunner) -> None:
         table = runner.invoke(status, where)
         as_json = runner.invoke(status, [*where, "--json"])
     assert table.exit_code == 0, table.output
-    assert f"live revision: {REVISION}" in table.output
+    assert "live revision:" in table.output
+    assert REVISION in table.output
     assert "lag records: 3" in table.output
     rows = {row["service"]: row for row in json.loads(as_json.output)}
     assert [row["error"] for row in rows.values()] == [""] * 5
