@@ -100,6 +100,8 @@ async def test_waits_out_servers_that_are_down(tmp_path, servers):
     async with Running(settings(tmp_path), servers) as running:
         servers.is_down = True
         await eventually(lambda: "waits for a service" in running.loop.reason, timeout_s=20)
+        failed = running.loop.workspace.metrics.calls_failed.labels("policy")._value.get()
+        assert failed >= 1
         servers.is_down = False
         await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
 
