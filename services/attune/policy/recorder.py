@@ -123,7 +123,10 @@ class Recorder:
     def _trim_now_and_then(self) -> None:
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + self._trim_interval_s
-            self._producer.trim(time.time())
+            try:
+                self._producer.trim(time.time())
+            except EventLogUnavailable as error:
+                log.warning("the event log cannot be trimmed now: %s", error.message)
 
 
 def records(generations: list[bytes]) -> list[bytes]:
