@@ -45,6 +45,7 @@ class System:
         settings["policy"] += ["policy=tiny"]
         settings["reward"] += ["reward_model=tiny"]
         settings["trainer"] += [*TRAINER, *trainer]
+        self.settings = settings
         self.registry = Registry(folder / "registry")
         self.supervisor = Supervisor(folder, self.endpoints, settings, lambda line: None, pauses_s=(0.05, 0.05))
 
