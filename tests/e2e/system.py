@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from attune.api.events.v1 import events_pb2
 from attune.cli.supervisor import Endpoints, Supervisor, settings_of
@@ -45,6 +46,7 @@ class System:
         settings["policy"] += ["policy=tiny"]
         settings["reward"] += ["reward_model=tiny"]
         settings["trainer"] += [*TRAINER, *trainer]
+        self.settings = settings
         self.registry = Registry(folder / "registry")
         self.supervisor = Supervisor(folder, self.endpoints, settings, lambda line: None, pauses_s=(0.05, 0.05))
 
@@ -75,15 +77,21 @@ class System:
         os.kill(pid, signal.SIGKILL)
         return True
 
-    async def kill_at_random_moments(self, service: str, times: int, seed: int, longest_s: float) -> None:
-        """Each time after it served, some moments later, so that every life gets somewhere and ends anywhere."""
+    async def kill_at_random_moments(
+        self, service: str, times: int, seed: int, longest_s: float, state: Callable[[], object] = lambda: None
+    ) -> list[Any]:
+        """Each time after it served, some moments later, so that every life gets somewhere and ends anywhere.
+
+        Returns what `state` said right after each kill."""
         rng = random.Random(seed)
-        killed = 0
-        while killed < times:
+        states: list[Any] = []
+        while len(states) < times:
             await self.supervisor.wait_until_serving([service], START_TIMEOUT_S)
             await asyncio.sleep(rng.uniform(0.0, longest_s))
-            killed += self.kill(service)
+            if self.kill(service):
+                states.append(state())
             await asyncio.sleep(0.1)
+        return states
 
 
 @asynccontextmanager

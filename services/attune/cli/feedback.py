@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -37,14 +38,15 @@ feedback.add_command(
 
 def _giving(command: F) -> F:
     """The options of every command that sends an event."""
-    for option in (
+    options = (
         click.option("--subject", "subject_id", required=True, help="The person who says it."),
         click.option("--source", default="", help='Where such ratings come from, such as "thumbs".'),
         click.option("--event-id", default="", help="A UUID; the same event sent again under it counts once."),
         click.option("--app", default="cli", show_default=True, help="The app that asked for the completions."),
         click.option("--json", "as_json", is_flag=True, help="Print the receipt as one last line of JSON."),
         address_option("feedback"),
-    ):
+    )
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -125,6 +127,8 @@ def erase(subject: str, app: str, is_sure: bool, as_json: bool, join_address: st
     for revision in report.revisions:
         click.echo(f"had read them: {revision}")
     click.echo(report.notice)
+    emptied = time.strftime("%Y-%m-%d", time.gmtime(report.log_empty_time.seconds))
+    click.echo(f"the event log will have dropped their words by {emptied}")
 
 
 def _give(given: dict[str, Any], say: Callable[[Client, dict[str, Any]], Receipt]) -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from attune.domain.errors import AttuneError
+from attune.domain.errors import AttuneError, ServerUnavailable
 
 # name: (file:command, one line of help). --help is made of this table, so that it imports nothing.
 COMMANDS = {
@@ -19,6 +19,9 @@ COMMANDS = {
     "revisions": ("revisions:revisions", "List, show and prune revisions."),
     "promote": ("promote:promote", "Point stable at a revision."),
     "rollback": ("rollback:rollback", "Point stable back at the revision before."),
+    "pause": ("training:pause", "Hold the trainer before its next step."),
+    "resume": ("training:resume", "Let the trainer go on."),
+    "watch": ("training:watch", "Show promotions, rejections and stops as they happen."),
     "pretrain": ("pretrain:pretrain", "Make a base model from text."),
     "sft": ("sft:sft", "Fine-tune a model on demonstrations."),
     "reward-model": ("reward_model:reward_model", "Train a reward model on rankings, pairs and ratings."),
@@ -55,11 +58,13 @@ def attune() -> None:
 
 
 def main() -> None:
-    """The program; an AttuneError becomes one line and exit status 1."""
+    """The program; an AttuneError becomes one line and exit status 1, and what to do where that is known."""
     try:
         attune()
     except AttuneError as error:
         click.echo(f"attune: {error.message}", err=True)
+        if isinstance(error, ServerUnavailable):
+            click.echo("`attune up` runs the services, `attune status` shows how they are", err=True)
         sys.exit(1)
 
 

@@ -23,7 +23,8 @@ def print_move(move: registry_pb2.AliasMove, as_json: bool) -> None:
     if as_json:
         print_json(as_dict(move))
     else:
-        click.echo(f"{move.alias}: {move.previous_revision or 'nothing'} -> {move.revision}")
+        before = f" (before: {move.previous_revision})" if move.previous_revision else ""
+        click.echo(f"{move.alias} is {move.revision}{before}")
 
 
 def as_dict(message: Message) -> dict[str, Any]:

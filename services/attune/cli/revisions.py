@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -15,6 +17,8 @@ from attune.cli.output import print_json
 from attune.domain.revisions import Manifest, ModelName, RevisionName
 from attune.platform.registry.prune import prune
 from attune.platform.registry.registry import Registry
+
+SHOWN = ("kl", "score_mean", "reward_accuracy", "calibration_error", "anchor_drift", "validation_loss")
 
 
 @click.group("revisions")
@@ -33,13 +37,34 @@ def list_revisions(model: str, as_json: bool, registry: str) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(Column("revision", no_wrap=True), "aliases", "made", "parent", "examples to", "metrics")
+    if not rows:
+        click.echo(f"{registry} holds no revision of {name}")
+        return
+    columns = (
+        "revision",
+        "aliases",
+        Column("made", no_wrap=True),
+        "parent",
+        "data to",
+        Column("figures", no_wrap=True),
+    )
+    table = Table(*columns, title=model, box=SIMPLE_HEAD)
     for row in rows:
-        figures = "  ".join(f"{key} {value:.3g}" for key, value in row["metrics"].items())
         aliases = " ".join(row["aliases"]) + (" (pruned)" if row["pruned"] else "")
-        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["create_time"]))
-        table.add_row(row["name"], aliases, made, str(row["parent"] or ""), str(row["example_sequence"]), figures)
+        number = row["name"].rpartition("/")[2]
+        parent, data_end = str(row["parent"] or ""), str(row["example_sequence"] or "")
+        table.add_row(number, aliases, _moment(row["create_time"]), parent, data_end, _figures(row["metrics"]))
     Console().print(table)
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    """Those that a table has room for; `revisions show` has all."""
+    shown = [name for name in SHOWN if name in metrics] or list(metrics)[:3]
+    return "\n".join(f"{name.replace('_', ' ')} {metrics[name]:.3g}" for name in shown)
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%m-%d %H:%M", time.localtime(seconds))
 
 
 @revisions.command("show")
@@ -53,7 +78,7 @@ def show(revision: str, as_json: bool, registry: str) -> None:
     if as_json:
         print_json(facts)
         return
-    for key, value in facts.items():
+    for key, value in (facts | {"create_time": time.ctime(facts["create_time"])}).items():
         click.echo(f"{key}: {value if not isinstance(value, dict) else ''}".rstrip())
         for part, detail in value.items() if isinstance(value, dict) else ():
             click.echo(f"  {part}: {detail}")
@@ -71,7 +96,7 @@ def prune_revisions(
 ) -> None:
     """Delete the weights of old revisions of MODEL; manifests and what aliases point at stay.
 
-    The trainer does this by itself; by hand, pause it first, and keep the reference that it names.
+    The trainer does this by itself; by hand, `attune pause` it first, and keep the reference that it names.
     """
     store, name = Registry(registry), ModelName.parse(model)
     pruned = prune(store, name, keep_last=keep_last, also_keep=also_keep, dry_run=dry_run)
@@ -95,7 +120,8 @@ def _described(store: Registry, name: RevisionName) -> dict[str, Any]:
     aliases = [alias for alias, head in store.aliases(name.model_name).items() if head.number == name.number]
     fields = asdict(manifest)
     fields.pop("files")
-    return fields | {"name": str(name), "aliases": aliases, "pruned": store.is_pruned(name)}
+    head = {"name": str(name), "aliases": aliases, "pruned": store.is_pruned(name)}
+    return head | {key: value for key, value in fields.items() if key not in head}
 
 
 def _files(store: Registry, name: RevisionName) -> dict[str, int]:

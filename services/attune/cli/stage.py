@@ -74,13 +74,11 @@ def stage_options(kind: str) -> Callable[[F], F]:
 
 def stage_settings(options: Mapping[str, Any], **defaults: Any) -> StageSettings:
     """The settings given on the command line, over `defaults`, over those of StageSettings."""
-    import torch
-
+    from attune.modeling.loading import device_named
     from attune.trainer.stages.training import StageSettings
 
     given = {name: options[name] for name in SETTINGS if options[name] is not None}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return StageSettings(**({"device": device} | defaults | given))
+    return StageSettings(**(defaults | given | {"device": device_named(options["device"] or "auto")}))
 
 
 def model_to_publish(name: str | None, kind: str) -> ModelName | None:

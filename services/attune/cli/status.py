@@ -48,7 +48,8 @@ def status(
     join_address: str,
     trainer_address: str,
 ) -> None:
-    """Show how all services are; the exit status is 1 unless every one serves."""
+    """Show how all services are. The exit status is 1 unless every one serves; one that waits for a first revision
+    does not."""
     asks: list[tuple[str, str, Callable[[str, float], Mapping[str, Any]]]] = [
         ("policy", policy_control_address, _policy),
         ("reward", reward_control_address, _reward),
@@ -61,7 +62,7 @@ def status(
         print_json([asdict(row) for row in rows])
     else:
         _print(rows)
-    if any(row.error for row in rows):
+    if any(row.error or _state(row.facts).startswith("wait") for row in rows):
         raise click.exceptions.Exit(1)
 
 
@@ -119,15 +120,16 @@ def _state(facts: Mapping[str, Any]) -> str:
 
 
 def _said(facts: Mapping[str, Any]) -> str:
-    """Short facts on one line; a revision in a list is its number."""
+    """Short facts, one a line; a revision in a list is its number."""
     shown = {key: value for key, value in facts.items() if key not in ONLY_IN_JSON}
     shown["lag_records"] = sum(topic["lag_records"] for topic in facts.get("topics", ()))
-    return "  ".join(f"{key} {_short(value)}" for key, value in shown.items() if value not in ("", 0, [], {}))
+    told = {key: _short(value) for key, value in shown.items() if value not in ("", 0, [], {})}
+    return "\n".join(text if key == "reason" else f"{key.replace('_', ' ')}: {text}" for key, text in told.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(str(item).rpartition("/")[2] for item in value)
+        return ", ".join(str(item).rpartition("/")[2] for item in value)
     if isinstance(value, dict):
-        return ",".join(f"{key.lower()} {count}" for key, count in value.items())
+        return ", ".join(f"{key.lower()} {count}" for key, count in value.items())
     return str(value)

@@ -206,11 +206,11 @@ class Supervisor:
             started = time.monotonic()
             status = await self._run(service)
             if status == EXIT_MISCONFIGURED:
-                raise ConfigurationInvalid(f"{service}: {last_line(self._log(service))}")
+                raise ConfigurationInvalid(f"{service}: {self._last_words(service)}")
             pause_s = first_s if time.monotonic() - started > STEADY_S else pause_s
-            self._tell(
-                f"{service} ended with status {status} and is started again in {pause_s:g} s; {self._log(service)}"
-            )
+            why = f": {self._last_words(service)}" if status > 0 else ""
+            again = f"is started again in {pause_s:g} s"
+            self._tell(f"{service} ended with status {status} and {again}{why} ({self._log(service)})")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
             self.restarts[service] += 1
@@ -226,6 +226,9 @@ class Supervisor:
             )  # fmt: skip
         self._children[service] = child
         return await child.wait()
+
+    def _last_words(self, service: str) -> str:
+        return last_line(self._log(service)).removeprefix(f"attune {service}: ").removeprefix("the process ends: ")
 
     def _log(self, service: str) -> Path:
         return self._folder / "logs" / f"{service}.log"

@@ -57,7 +57,7 @@ class Connection:
             try:
                 return call.read(method(call.make_request(), timeout=attempts.remaining_s))
             except grpc.RpcError as failed:
-                time.sleep(_pause_or_raise(attempts, failed))
+                time.sleep(_pause_or_raise(self.address, attempts, failed))
 
     def stream(self, call: Call[R]) -> Generator[R, None, None]:
         """The responses of a server stream; leaving the iteration cancels the call."""
@@ -71,7 +71,7 @@ class Connection:
                     yield call.read(response)
                 return
             except grpc.RpcError as failed:
-                pause_s = _pause_or_raise(attempts, failed, begun)
+                pause_s = _pause_or_raise(self.address, attempts, failed, begun)
             finally:
                 running.cancel()
             time.sleep(pause_s)
@@ -115,7 +115,7 @@ class AsyncConnection:
             try:
                 return call.read(await method(call.make_request(), timeout=attempts.remaining_s))
             except grpc.aio.AioRpcError as failed:
-                pause_s = _pause_or_raise(attempts, failed)
+                pause_s = _pause_or_raise(self.address, attempts, failed)
             await asyncio.sleep(pause_s)
 
     async def stream(self, call: Call[R]) -> AsyncGenerator[R, None]:
@@ -130,7 +130,7 @@ class AsyncConnection:
                     yield call.read(response)
                 return
             except grpc.aio.AioRpcError as failed:
-                pause_s = _pause_or_raise(attempts, failed, begun)
+                pause_s = _pause_or_raise(self.address, attempts, failed, begun)
             finally:
                 running.cancel()
             await asyncio.sleep(pause_s)
@@ -142,7 +142,7 @@ class AsyncConnection:
             async for response in running:
                 yield call.read(response)
         except grpc.aio.AioRpcError as failed:
-            raise error_of_call(failed) from failed
+            raise error_of_call(failed, self.address) from failed
         finally:
             running.cancel()
 
@@ -170,9 +170,9 @@ class AsyncConnection:
         await self.close()
 
 
-def _pause_or_raise(attempts: Attempts, failed: Any, begun: bool = False) -> float:
+def _pause_or_raise(address: str, attempts: Attempts, failed: Any, begun: bool = False) -> float:
     """Seconds to wait before the next attempt, or the error raised if there is none."""
-    error: AttuneError = error_of_call(failed)
+    error: AttuneError = error_of_call(failed, address)
     pause_s = None if begun else attempts.pause_after(error)
     if pause_s is None:
         raise error from failed

@@ -97,9 +97,7 @@ class ModelServer:
         return Call(lambda channel: self.stub(channel).Resume, self.messages.ResumeRequest, _nothing, CONTROL_TIMEOUT_S)
 
     def status(self, timeout_s: float) -> Call[Any]:
-        return Call(
-            lambda channel: self.stub(channel).GetStatus, self.messages.GetStatusRequest, _as_is, CONTROL_TIMEOUT_S
-        )
+        return Call(lambda channel: self.stub(channel).GetStatus, self.messages.GetStatusRequest, _as_is, timeout_s)
 
 
 POLICY = ModelServer(policy_pb2, policy_pb2_grpc.PolicyControlServiceStub)

@@ -29,10 +29,11 @@ class FailedCall(Protocol):
     def trailing_metadata(self) -> Any: ...
 
 
-def error_of_call(call: FailedCall) -> AttuneError:
-    """The error that a failed call stands for; its `retry_after_s` is the server's RetryInfo or pushback."""
+def error_of_call(call: FailedCall, address: str = "") -> AttuneError:
+    """The error that a failed call to `address` stands for; its `retry_after_s` is the server's RetryInfo or
+    pushback."""
     metadata = dict(_pairs(call.trailing_metadata()))
-    error = _from_details(metadata.get(DETAILS_KEY)) or _from_transport(call)
+    error = _from_details(metadata.get(DETAILS_KEY)) or _from_transport(call, address)
     pushback = metadata.get(PUSHBACK_KEY)
     if error.retry_after_s is None and isinstance(pushback, str) and pushback.isdigit():
         error.retry_after_s = int(pushback) / 1000
@@ -47,10 +48,10 @@ def _from_details(details: bytes | None) -> AttuneError | None:
     return None if details is None else from_status(status_pb2.Status.FromString(details))
 
 
-def _from_transport(call: FailedCall) -> AttuneError:
+def _from_transport(call: FailedCall, address: str) -> AttuneError:
     """gRPC's own words are long; their end says what happened, and all of them stay in the metadata."""
     name, details = call.code().name, call.details() or ""
-    message = f"{name}: {details.rpartition(': ')[2] or 'no details'}"
+    message = f"{name}: {details.rpartition(': ')[2] or 'no details'}" + (f" ({address})" if address else "")
     return _BY_TRANSPORT_STATUS.get(name, AttuneError)(message, metadata={"grpc_status": name, "details": details})
 
 

@@ -181,6 +181,12 @@ class ConfigurationInvalid(AttuneError):
     status, reason = "FAILED_PRECONDITION", "CONFIGURATION_INVALID"
 
 
+class AddressInUse(AttuneError):
+    """Another process listens where this one should; stop it, or choose another port."""
+
+    status, reason = "FAILED_PRECONDITION", "ADDRESS_IN_USE"
+
+
 class ServerUnavailable(AttuneError):
     """Client side: the server could not be reached."""
 

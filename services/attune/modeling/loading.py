@@ -22,6 +22,8 @@ from typing import Any, Literal, cast
 
 import torch
 import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
@@ -35,7 +37,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
 from attune.modeling.tokenizer import (
     add_missing_control_tokens,
     check_control_tokens,
@@ -44,6 +46,9 @@ from attune.modeling.tokenizer import (
 )
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+HUB_TIMEOUT_S = 10.0
+_NOBODY_ANSWERS = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+"""What the hub's client raises when it reaches nobody: the errors of its HTTP library, and OSError."""
 UNKNOWN_CONTEXT = 2048
 """Context in tokens when a configuration does not say (models without positions)."""
 
@@ -71,9 +76,13 @@ class PolicyShape:
 
 
 def device_named(name: str) -> str:
-    """The device of a setting: "auto" is the GPU where there is one."""
+    """The device of a setting: "auto" is the GPU where there is one. ConfigurationInvalid if this machine lacks it."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
+        raise ConfigurationInvalid(f"there is no device {name} here: {str(error).splitlines()[0]}") from error
     return name
 
 
@@ -91,7 +100,7 @@ def load_policy(
     expected_tokenizer_hash: str | None = None,
 ) -> LoadedPolicy:
     """Load and check a policy; CheckpointRefused says what is wrong with which folder."""
-    _existing(folder_or_hub_id)
+    _check_there(folder_or_hub_id)
     tokenizer = read_tokenizer(folder_or_hub_id)
     check_control_tokens(tokenizer, folder_or_hub_id)
     check_tokenizer_is(tokenizer, expected_tokenizer_hash, folder_or_hub_id)
@@ -106,7 +115,7 @@ def load_for_training(folder_or_hub_id: str | Path, seed: int = 0) -> LoadedPoli
 
     New rows of the embedding are drawn under `seed`, so that a resumed run starts from the same weights.
     """
-    _existing(folder_or_hub_id)
+    _check_there(folder_or_hub_id)
     tokenizer = read_tokenizer(folder_or_hub_id)
     model = load_weights(AutoModelForCausalLM, folder_or_hub_id, torch.float32)
     if add_missing_control_tokens(tokenizer) and len(tokenizer) > embedding_rows(model):
@@ -232,6 +241,24 @@ def _new_config(shape: PolicyShape, tokenizer: PreTrainedTokenizerBase) -> Pretr
             **control,
         )
     return without_dropout(config)
+
+
+def _check_there(folder_or_hub_id: str | Path) -> None:
+    """CheckpointRefused for a name that is neither a folder nor a model of the hub, at once and in one line.
+
+    The hub's client would otherwise try many times before it says that it cannot find what was a mistyped folder.
+    """
+    name = str(folder_or_hub_id)
+    if _existing(folder_or_hub_id) or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise CheckpointRefused(f"there is no folder {name}, and the hub has no model of that name") from error
+    except HfHubHTTPError:
+        return  # such as a gated model: loading it says what it wants
+    except _NOBODY_ANSWERS as error:
+        raise CheckpointRefused(f"there is no folder {name}, and the hub cannot be asked for it: {error}") from error
 
 
 def _existing(folder_or_hub_id: str | Path) -> Path | None:

@@ -33,6 +33,12 @@ from attune.domain.revisions import STABLE, RevisionName
 T = TypeVar("T")
 
 
+def publishing(model_name: str) -> str:
+    """The command that publishes a first revision of "policies/<name>" or "rewards/<name>"."""
+    stage = "sft" if model_name.startswith("policies/") else "reward-model"
+    return f"attune {stage} --publish {model_name}"
+
+
 @dataclass(frozen=True)
 class Held(Generic[T]):
     """A revision in memory: its full name and what `load` made of it. Hold on to it and it cannot change."""
@@ -135,7 +141,10 @@ class LoadedRevisions(Generic[T]):
             if held := self._held.get(name):
                 return held
             if asked in ("", STABLE):
-                raise NoRevision(f"nothing of {self.model_name} is live here yet", metadata={"model": self.model_name})
+                raise NoRevision(
+                    f"nothing of {self.model_name} is live here yet; publish it: {publishing(self.model_name)}",
+                    metadata={"model": self.model_name},
+                )
             name = self._full_name(asked)
             if held := self._held.get(name):
                 return held

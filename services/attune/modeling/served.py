@@ -3,8 +3,7 @@
 Policy and reward servers differ in how a folder is loaded and probed; all else about a swap is here. A revision is
 fetched with its hashes checked, loaded, and made to compute once before it can be named. Refused and counted, whole,
 while the old one serves on: whatever `load` refuses, a tokenizer other than that of the first revision held, and a
-model that `probe` finds computing numbers that are not finite. Which revisions stay in memory is decided by
-attune.modeling.revisions.
+model that does not pass `probe`. Which revisions stay in memory is decided by attune.modeling.revisions.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ class ServedRevisions(Generic[M]):
     """`loaded` is what requests are answered from.
 
     `load` reads a folder whose tokenizer must have the given hash (None: any); `probe` computes once with what was
-    loaded and raises CheckpointRefused if the numbers are not finite. `cache` is a folder for what a remote registry
-    sends; `on_live` is awaited each time another revision has become live.
+    loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a folder for
+    what a remote registry sends; `on_live` is awaited each time another revision has become live.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,6 +23,7 @@ from attune.domain.errors import ConfigurationInvalid
 log = logging.getLogger(__name__)
 ENVIRONMENT_PREFIX = "ATTUNE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Section(BaseModel):
@@ -104,8 +105,13 @@ def listing(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None =
         if section := _section(field.annotation):
             yield from listing(section, f"{key}.", default if isinstance(default, BaseModel) else None)
             continue
-        kind = getattr(field.annotation, "__name__", str(field.annotation))
-        yield Setting(key, kind, str(default), field.description or "")
+        yield Setting(key, _type_name(field.annotation), str(default), field.description or "")
+
+
+def _type_name(annotation: Any) -> str:
+    """As people read it: the choices of a Literal or a union, else the name of the type."""
+    choices = get_args(annotation)
+    return "|".join(map(_type_name, choices)) if choices else str(getattr(annotation, "__name__", annotation))
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigurationInvalid(f"{path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationInvalid(f"{path} is not TOML: {error}") from None
 
 

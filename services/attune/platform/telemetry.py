@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 
+from attune.domain.errors import AddressInUse
+
 PREFIX = "attune_"
 
 
@@ -52,8 +54,11 @@ def new_metrics() -> CollectorRegistry:
 
 @contextmanager
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
-    """Serves /metrics over HTTP; yields the port, a free one for 0."""
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    """Serves /metrics over HTTP; yields the port, a free one for 0. AddressInUse if it cannot listen there."""
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise AddressInUse(f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from error
     try:
         yield server.server_port
     finally:

@@ -5,7 +5,8 @@ positions 0..length, so rows of any length share a batch without padding on the 
 lies beyond. A leaving row is overwritten by the last one, which keeps the batch dense. Prompts are prefilled together,
 each distinct prompt once, and copied to the rows of their completions.
 
-Works with any causal model of transformers whose attention takes a 4D mask and whose cache has one kind of layer.
+Works with causal models of transformers whose attention takes a 4D mask and whose cache holds keys and values, up to
+the window of their attention where that is narrower than their context; attune.policy.probe tells which and how far.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Decoder:
         self._model = model
         self._pad_id = pad_id
         self._device = model.device
+        self._lowest = torch.finfo(model.dtype).min
         self._blocks = Blocks(int(model.config.num_hidden_layers))
         self._lengths = torch.zeros(0, dtype=torch.long)
         self._last = torch.zeros(0, dtype=torch.long)
@@ -137,7 +139,7 @@ class Decoder:
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         ).logits
         ends = logits[torch.arange(len(prompts), device=self._device), batch.lengths - 1]
@@ -162,12 +164,14 @@ class Decoder:
         blocks.make_room(blocks.blocks[0].content[0], n, width)
         blocks.rows, blocks.positions = torch.arange(n, device=self._device), self._lengths.to(self._device)
         blocks.width = width
-        visible = torch.arange(width, device=self._device) <= blocks.positions.unsqueeze(1)
+        hidden = torch.arange(width, device=self._device) > blocks.positions.unsqueeze(1)
+        # Added to the scores, a form that every implementation of attention takes.
+        mask = torch.zeros((n, width), dtype=self._model.dtype, device=self._device).masked_fill(hidden, self._lowest)
         logits = self._model(
             input_ids=self._last.to(self._device).unsqueeze(1),
-            attention_mask=visible[:, None, None, :],
+            attention_mask=mask[:, None, None, :],
             position_ids=blocks.positions.unsqueeze(1),
-            past_key_values=blocks,
+            cache=blocks,
             use_cache=True,
         ).logits[:, -1]
         tokens, logprobs = draw(logits, self._sampling, uniforms(self._sampling.stream, self._drawn))

@@ -152,16 +152,18 @@ class Engine:
     async def run(self) -> None:
         """Decodes until cancelled; raises what the thread failed with. Waiting callers get ServerUnavailable."""
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        thread = threading.Thread(target=self._thread_main, args=(loop, ended), name="engine", daemon=True)
-        thread.start()
+
+        def post(events: list[tuple[Job, Tokens]]) -> None:
+            loop.call_soon_threadsafe(_deliver, events)
+
+        decoding = asyncio.ensure_future(asyncio.to_thread(self._decode, post))
         try:
-            await asyncio.shield(ended)
+            await asyncio.shield(decoding)
         finally:
             with self._changed:
                 self._is_closed = True
                 self._changed.notify()
-            await asyncio.shield(asyncio.to_thread(thread.join))
+            await asyncio.shield(asyncio.wait([decoding]))
             self._abandon()
 
     def _abandon(self) -> None:
@@ -172,26 +174,6 @@ class Engine:
             job.events.put_nowait(error)
 
     # Thread side
-
-    def _thread_main(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-        def report(events: list[tuple[Job, Tokens]]) -> None:
-            for job, event in events:
-                job.events.put_nowait(event)
-
-        def end(error: BaseException | None) -> None:
-            if not ended.done():
-                ended.set_exception(error) if error else ended.set_result(None)
-
-        def post(events: list[tuple[Job, Tokens]]) -> None:
-            loop.call_soon_threadsafe(report, events)
-
-        try:
-            self._decode(post)
-            outcome: BaseException | None = None
-        except BaseException as error:
-            outcome = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(end, outcome)
 
     def _decode(self, report: Callable[[list[tuple[Job, Tokens]]], None]) -> None:
         """Turns until closed."""
@@ -293,6 +275,12 @@ class Engine:
             return
         decoder = next(decoder for decoder, found in self._running.values() if found is rows)
         rows[:] = [rows[i] for i in decoder.leave(gone)]
+
+
+def _deliver(events: list[tuple[Job, Tokens]]) -> None:
+    """On the event loop: to whom each belongs."""
+    for job, event in events:
+        job.events.put_nowait(event)
 
 
 def _row(job: Job, index: int) -> Row:

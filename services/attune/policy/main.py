@@ -12,6 +12,7 @@ import torch
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
+from attune.modeling.revisions import publishing
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
 from attune.platform.lifecycle import cancelled, until_stopped
@@ -97,7 +98,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         )
         await follower.look()
         if not revisions.loaded.live:
-            log.warning("%s has no stable revision; publish one: attune sft --publish %s", model, model)
+            log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the engine only after the calls that wait for it.
         recording: asyncio.Future[None] = asyncio.wrap_future(recorder.failure)
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from attune.api.events.v1 import events_pb2
 from attune.domain.errors import EventLogUnavailable, GenerationIdReused
@@ -30,8 +30,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Start it as a context manager; leaving writes what waits, if the log can, and ends the thread.
 
-    `failure` resolves with the error that ended the thread before its time.
+    `failure` is the thread's end: it resolves with the error that came before its time.
     """
+
+    failure: Future[None]
 
     def __init__(
         self,
@@ -50,19 +52,17 @@ class Recorder:
         self._queue: deque[tuple[bytes, Future[None]]] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
-        self.failure: Future[None] = Future()
-        self.failure.set_running_or_notify_cancel()
-        self._thread = threading.Thread(target=self._run, name="generation-writer", daemon=True)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="generation-writer")
 
     def __enter__(self) -> Recorder:
-        self._thread.start()
+        self.failure = self._thread.submit(self._run)
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.shutdown()
 
     def reserve(self, app_id: str, generation_id: str) -> None:
         """Takes an id for its app; GenerationIdReused if it is taken. `release` it if nothing comes of it."""
@@ -94,13 +94,8 @@ class Recorder:
         return bool(done)
 
     def _run(self) -> None:
-        try:
-            while self._write_group():
-                self._trim_now_and_then()
-        except BaseException as error:  # the end of the thread: the process hears of it by `failure`
-            self.failure.set_exception(error)
-        else:
-            self.failure.set_result(None)
+        while self._write_group():
+            self._trim_now_and_then()
 
     def _write_group(self) -> bool:
         """Writes what waits, or waits for it; False when closed and nothing more can be written."""
@@ -128,7 +123,10 @@ class Recorder:
     def _trim_now_and_then(self) -> None:
         if time.monotonic() >= self._next_trim:
             self._next_trim = time.monotonic() + self._trim_interval_s
-            self._producer.trim(time.time())
+            try:
+                self._producer.trim(time.time())
+            except EventLogUnavailable as error:
+                log.warning("the event log cannot be trimmed now: %s", error.message)
 
 
 def records(generations: list[bytes]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The policy revisions of this server: attune.modeling.served with a policy's way to load and to compute once."""
+"""The policy revisions of this server: attune.modeling.served with a policy's way to load and to be probed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from attune.domain.errors import CheckpointRefused
 from attune.domain.revisions import ModelName
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.served import ServedRevisions, SwapMetrics
-from attune.modeling.tokenizer import completion_ids
 from attune.platform.registry.registry import Registry
+from attune.policy.probe import check_decodes, within_window
 
 PolicyRevisions = ServedRevisions[LoadedPolicy]
 
@@ -30,17 +29,8 @@ def policy_revisions(
     """Revisions of a policy, loaded to `device` in `dtype`."""
 
     def load(folder: Path, expected_tokenizer_hash: str | None) -> LoadedPolicy:
-        return load_policy(folder, device, dtype, expected_tokenizer_hash)
+        return within_window(load_policy(folder, device, dtype, expected_tokenizer_hash))
 
     return ServedRevisions(
-        registry, model, load=load, probe=check_logits, cache=cache, metrics=metrics, on_live=on_live
+        registry, model, load=load, probe=check_decodes, cache=cache, metrics=metrics, on_live=on_live
     )
-
-
-def check_logits(loaded: LoadedPolicy, name: str) -> None:
-    """Finite weights can still overflow in a narrow dtype; one pass shows it, and warms the device up."""
-    ids = torch.tensor([completion_ids(loaded.tokenizer, "ok")], device=loaded.model.device)
-    with torch.inference_mode():
-        logits = loaded.model(input_ids=ids).logits
-    if not bool(torch.isfinite(logits).all()):
-        raise CheckpointRefused(f"{name} computes logits that are not finite")

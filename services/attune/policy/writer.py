@@ -7,7 +7,7 @@ An id is used up by a generation that was written; after a failure or cancellati
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -31,8 +31,6 @@ from attune.policy.engine import Engine, Job
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.text import GrowingText
-
-SEED_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -156,9 +154,15 @@ class _Admitted:
         )
 
 
+def seed_of(generation_id: str) -> int:
+    """The seed of a generation that was given none. It follows from the id, so that a caller who asks again under the
+    same id, when the server died before it answered, is shown what the event log may have already."""
+    return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:8], "big") >> 1
+
+
 def _admit(request: GenerateRequest, generation_id: str, held: Held[LoadedPolicy]) -> _Admitted:
     seed = request.sampling.seed
-    sampling = replace(request.sampling, seed=secrets.randbits(SEED_BITS) if seed is None else seed)
+    sampling = replace(request.sampling, seed=seed_of(generation_id) if seed is None else seed)
     return _Admitted(
         request=replace(request, sampling=sampling),
         id=generation_id,

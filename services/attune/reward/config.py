@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attune.platform.config import AppPort, ControlPort, Section, ServiceSettings
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings
 from attune.reward.scorer import MAX_PAIRS, BatchLimits
 
 
@@ -34,7 +34,7 @@ class RewardSettings(ServiceSettings):
     control: ControlPort = ControlPort(port=7102)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7202, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
     device: str = Field("auto", description="auto, cpu or cuda.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Of the trunk; the head is always float32.")
     threads: int = Field(0, ge=0, description="Threads of torch; 0: its own choice.")

@@ -12,6 +12,7 @@ import torch
 from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
 from attune.domain.revisions import STABLE, ModelName
 from attune.modeling.loading import device_named
+from attune.modeling.revisions import publishing
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
@@ -86,6 +87,6 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         )
         await follower.look()
         if not revisions.loaded.live:
-            log.warning("%s has no stable revision; publish one: attune reward-model --publish %s", model, model)
+            log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the scorer only after the calls that wait for it.
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from re import Pattern
 
-from attune.simulation.language.forms import SENTENCE, Form, Language, Profile, Quality, Say, draw, normal_form, sentences
+from attune.simulation.language.forms import (
+    SENTENCE,
+    Form,
+    Language,
+    Profile,
+    Quality,
+    Say,
+    draw,
+    normal_form,
+    sentences,
+)
 from attune.simulation.language.safety import SAFETY
 from attune.simulation.language.shared import NAMES
 from attune.simulation.language.small_talk import SMALL_TALK

@@ -68,6 +68,11 @@ class StateFolder:
         with _whole_folder(self._root / "inputs" / f"step-{step:08d}") as folder:
             yield folder
 
+    def amend_input(self, step: int, **changes: Any) -> None:
+        """Changes fields of a saved input, all at once."""
+        path = self._root / "inputs" / f"step-{step:08d}" / "input.json"
+        _write_durably(path, _as_json(read_json(path) | changes))
+
     @contextmanager
     def write_piece(self, name: str, step: int) -> Iterator[Path]:
         """A folder to fill with a learner's state; `piece_name` is what Progress names it by."""
@@ -125,7 +130,11 @@ def _sync(path: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """JSON with stable order, for input.json."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True))
+    path.write_text(_as_json(value))
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
-from attune.platform.config import ControlPort, Section, ServiceSettings
+from attune.platform.config import ControlPort, LogLevel, Section, ServiceSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -91,7 +91,7 @@ class TrainerSettings(ServiceSettings):
     control: ControlPort = ControlPort(port=7105)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: int = Field(7205, ge=0, le=65535, description="Port of /metrics; 0 takes a free one.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
     drain_s: float = Field(5.0, ge=0, description="Time for running calls at the end.")
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import Any
 
 from attune.domain.errors import InvalidInput, TrainingStopped
 from attune.domain.revisions import AliasRecord, Kind, RevisionName
 from attune.trainer import policy_step, reward_step
 from attune.trainer.checkpoint import read_json
-from attune.trainer.opening import adopt_policy, adopt_reward
+from attune.trainer.opening import adopt
 from attune.trainer.servers import TRANSIENT
 from attune.trainer.watch import Event, Happening
 from attune.trainer.workspace import Workspace
@@ -27,6 +30,15 @@ STEPS = {"reward": reward_step, "policy": policy_step}
 MIN_HELD_OUT_PROMPTS = 8
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What a person asked for, in the context of the call that asks: its deadline is passed on."""
+
+    work: Callable[[], Coroutine[Any, Any, AliasRecord]]
+    answer: asyncio.Future[AliasRecord]
+    context: Context
+
+
 class Loop:
     """Runs a workspace until told to stop. Public methods may be called while it runs."""
 
@@ -34,9 +46,7 @@ class Loop:
         self.workspace = workspace
         self._stop = stop
         self._wake = asyncio.Event()
-        self._requests: asyncio.Queue[tuple[Callable[[], Awaitable[AliasRecord]], asyncio.Future[AliasRecord]]] = (
-            asyncio.Queue()
-        )
+        self._requests: asyncio.Queue[_Request] = asyncio.Queue()
         self._pause_reason: str | None = None
         self._prompts_read = 0.0
         self.reason = ""
@@ -52,7 +62,7 @@ class Loop:
                     w.enter("stopped" if w.stop_reason else "paused")
                     await self._rest()
                 elif not w.progress.settled:
-                    await STEPS[w.progress.facts["pending"]["kind"]].settle(w)
+                    await self._settle()
                 else:
                     await self._sync()
                     await self._next_step()
@@ -63,8 +73,13 @@ class Loop:
                 await self._rest()
             except TrainingStopped as error:
                 w.metrics.non_finite.inc()
-                await self._go_back()
-                w.stop(error.message)
+                await self._go_back(stop=error.message)
+
+    async def _settle(self) -> None:
+        """Lets the gate of a step speak that a kill left open; the prompts it asks with are read first."""
+        if not self._prompts_read:
+            await self._sync()
+        await STEPS[self.workspace.progress.facts["pending"]["kind"]].settle(self.workspace)
 
     async def _next_step(self) -> None:
         """The step whose input is saved, else a reward update if one is due, else PPO if it may, else rest."""
@@ -150,68 +165,65 @@ class Loop:
 
     def resume(self) -> None:
         """Goes on, also after a stop that protected the policy."""
-        self._pause_reason, self.workspace.stop_reason = None, ""
+        self._pause_reason = None
+        self.workspace.lift_stop()
         self._wake.set()
 
-    async def promote(self, number: int, actor: str, reason: str) -> AliasRecord:
-        """Points stable at a policy revision and goes on training from it."""
-        return await self._ask(lambda: self._move("policies", number, actor, reason))
+    async def promote(self, name: RevisionName, actor: str, reason: str) -> AliasRecord:
+        """Points stable at one of this trainer's revisions and goes on training from it."""
+        return await self._ask(lambda: self._move(name, actor, reason))
 
     async def roll_back(self, kind: Kind, actor: str, reason: str) -> AliasRecord:
         """Points stable back at the revision before. InvalidInput if there is none."""
         return await self._ask(lambda: self._move_back(kind, actor, reason))
 
-    async def _ask(self, request: Callable[[], Awaitable[AliasRecord]]) -> AliasRecord:
-        future: asyncio.Future[AliasRecord] = asyncio.get_running_loop().create_future()
-        self._requests.put_nowait((request, future))
+    async def _ask(self, work: Callable[[], Coroutine[Any, Any, AliasRecord]]) -> AliasRecord:
+        """Has `work` done between two steps, within the deadline of the call that asks."""
+        answer: asyncio.Future[AliasRecord] = asyncio.get_running_loop().create_future()
+        self._requests.put_nowait(_Request(work, answer, copy_context()))
         self._wake.set()
-        return await future
+        return await answer
 
     async def _obey(self) -> None:
-        """Carries out what people asked for since the last step; their errors go to them."""
+        """Carries out what people asked for since the last step and still wait for; their errors go to them."""
         while not self._requests.empty():
-            request, future = self._requests.get_nowait()
-            task = asyncio.ensure_future(request())
+            asked = self._requests.get_nowait()
+            if asked.answer.done():
+                continue  # the deadline passed while a step ran: a move that nobody waits for would surprise
+            task = asyncio.get_running_loop().create_task(asked.work(), context=asked.context)
             await asyncio.wait([task])
-            if future.cancelled():
+            if asked.answer.cancelled():
                 continue
             if error := task.exception():
-                future.set_exception(error)
+                asked.answer.set_exception(error)
             else:
-                future.set_result(task.result())
+                asked.answer.set_result(task.result())
 
     async def _move_back(self, kind: Kind, actor: str, reason: str) -> AliasRecord:
         w = self.workspace
-        head = w.registry.alias(w.revision(kind, 0).model_name, "stable")
+        model = w.revision(kind, 0).model_name
+        head = w.registry.alias(model, "stable")
         if head is None or not head.previous:
-            raise InvalidInput(f"{w.revision(kind, 0).model_name} has no revision before its stable one")
-        return await self._move(kind, head.previous, actor, reason or "rolled back")
+            raise InvalidInput(f"{model} has no revision before its stable one")
+        return await self._move(model.revision(head.previous), actor, reason or "rolled back")
 
-    async def _move(self, kind: Kind, number: int, actor: str, reason: str) -> AliasRecord:
+    async def _move(self, name: RevisionName, actor: str, reason: str) -> AliasRecord:
         w = self.workspace
-        name = w.revision(kind, number)
         w.registry.manifest(name)
-        await (w.servers.load_policy if kind == "policies" else w.servers.load_reward)(str(name), w.epoch)
+        load = w.servers.load_policy if name.kind == "policies" else w.servers.load_reward
+        await load(str(name), w.epoch)
         move = w.registry.move_alias(
-            name.model_name, "stable", number, epoch=w.epoch, actor=actor or "person", reason=reason
+            name.model_name, "stable", name.number, epoch=w.epoch, actor=actor or "person", reason=reason
         )
-        await self._start_from(name)
+        if not w.progress.settled:
+            await self._go_back()  # the step whose gate has not spoken gives way
+        await w.compute(adopt, w, name)
         w.watchers.tell(Happening(Event.ALIAS_MOVED, w.progress.step, str(name), reason))
         return move
 
-    async def _start_from(self, name: RevisionName) -> None:
-        """Learners go on from the revision that a person chose, with fresh moments."""
-        w = self.workspace
-        if name.kind == "policies":
-            await w.compute(adopt_policy, w, name.number)
-            w.adopt("policy", {"policy": name.number})
-        else:
-            await w.compute(adopt_reward, w, name.number)
-            w.adopt("reward", {"reward": name.number, "reward_parent": name.number, "ppo_steps": 0})
-
-    async def _go_back(self) -> None:
+    async def _go_back(self, stop: str = "") -> None:
         """Restores the learners of the last good revisions after a step that must not count."""
         w = self.workspace
         for piece, learner in w.learners.by_name().items():
             await w.compute(learner.load, w.state.piece(w.progress.fallback[piece]))
-        w.forget_step()
+        w.forget_step(stop)

@@ -44,7 +44,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         policy = ModelName("policies", settings.policy)
         reward = ModelName("rewards", settings.reward_model)
         own_metrics = TrainerMetrics(metrics)
-        servicer = TrainerServicer(registry, policy)
+        servicer = TrainerServicer(registry, policy, reward)
         server = RpcServer(
             {SERVICE: lambda s: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, s)},
             host=settings.control.host,
@@ -54,7 +54,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_s)
         log.info("trainer: control on %s, metrics on port %d", server.address, port)
-        start = await wait_for_start(settings, registry, own_metrics, stop)
+        start = await wait_for_start(settings, registry, own_metrics, stop, servicer.waits)
         if start is None:
             return
         epoch = await asyncio.to_thread(registry.take_epoch, [policy, reward], f"trainer on {socket.gethostname()}")

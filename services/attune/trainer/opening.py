@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import torch
 
 from attune.domain.errors import NoRevision, RevisionUnknown
 from attune.domain.prompts import Prompt
-from attune.domain.revisions import ModelName, RevisionName
+from attune.domain.revisions import Kind, ModelName, RevisionName
 from attune.modeling.anchors import read_anchors
 from attune.modeling.loading import LoadedPolicy, device_named, load_policy
+from attune.modeling.revisions import publishing
 from attune.modeling.reward_model import LoadedRewardModel, critic_from_reward_model, load_reward_model
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
@@ -35,6 +37,7 @@ from attune.trainer.watch import Watchers
 from attune.trainer.workspace import Learners, Workspace
 
 log = logging.getLogger(__name__)
+PIECES: dict[Kind, str] = {"policies": "policy", "rewards": "reward"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,13 @@ class Start:
 
 
 async def wait_for_start(
-    settings: TrainerSettings, registry: Registry, metrics: TrainerMetrics, stop: asyncio.Event
+    settings: TrainerSettings,
+    registry: Registry,
+    metrics: TrainerMetrics,
+    stop: asyncio.Event,
+    say: Callable[[str], None],
 ) -> Start | None:
-    """The first revisions, once all are there; None if told to stop before."""
+    """The first revisions, once all are there; None if told to stop before. `say` is told what is missing."""
     metrics.enter("waiting_for_revision")
     said = ""
     while not stop.is_set():
@@ -60,6 +67,7 @@ async def wait_for_start(
             if error.message != said:
                 said = error.message
                 log.info("waiting for first revisions: %s", said)
+                say(said)
         try:
             await asyncio.wait_for(stop.wait(), settings.poll_interval_s)
         except TimeoutError:
@@ -69,22 +77,22 @@ async def wait_for_start(
 
 def find_start(settings: TrainerSettings, registry: Registry) -> Start:
     """The revisions to start from. NoRevision names what is missing and the command that publishes it."""
-    policy = _resolve(registry, ModelName("policies", settings.policy), ("stable",), "attune sft")
+    policy = _resolve(registry, ModelName("policies", settings.policy), ("stable",))
     reward_name = ModelName("rewards", settings.reward_model)
     # A first reward model that is no better than chance has no stable alias, but learning may start from it.
-    reward = _resolve(registry, reward_name, ("stable", "latest"), "attune reward-model")
-    gate = _resolve(registry, ModelName("rewards", settings.gate_model), ("stable", "latest"), "attune reward-model")
+    reward = _resolve(registry, reward_name, ("stable", "latest"))
+    gate = _resolve(registry, ModelName("rewards", settings.gate_model), ("stable", "latest"))
     head = registry.alias(reward_name, "stable")
     return Start(policy, reward, gate, head is not None)
 
 
-def _resolve(registry: Registry, model: ModelName, selectors: tuple[str, ...], command: str) -> RevisionName:
+def _resolve(registry: Registry, model: ModelName, selectors: tuple[str, ...]) -> RevisionName:
     for selector in selectors:
         try:
             return registry.resolve(model, selector)
         except (NoRevision, RevisionUnknown):
             continue
-    raise NoRevision(f"{model} has no revision; publish one with `{command} --publish {model}`")
+    raise NoRevision(f"{model} has no revision; publish one: {publishing(str(model))}")
 
 
 def open_workspace(
@@ -138,13 +146,18 @@ def _restore(w: Workspace, start: Start) -> None:
     if not w.progress.pieces:
         w.save_first()
         return
-    for name, learner in w.learners.by_name().items():
-        learner.load(w.state.piece(w.progress.pieces[name]))
-    pending = w.progress.facts.get("pending", {})
-    if start.policy.number not in (w.progress.facts["policy"], pending.get("number") if pending else None):
-        log.info("stable was moved to %s while training was away; going on from there", start.policy)
-        adopt_policy(w, start.policy.number)
-        w.adopt("policy", {"policy": start.policy.number})
+    for piece, learner in w.learners.by_name().items():
+        learner.load(w.state.piece(w.progress.pieces[piece]))
+    for name, is_live in ((start.policy, True), (start.reward, start.reward_is_live)):
+        if is_live and name.number not in _expected(w.progress, PIECES[name.kind]):
+            log.info("stable was moved to %s while training was away; going on from there", name)
+            adopt(w, name)
+
+
+def _expected(progress: Progress, kind: str) -> set[int]:
+    """Where `stable` can stand by the trainer's own doing: where it stood, or at the candidate if a kill came then."""
+    pending = progress.facts.get("pending", {})
+    return {progress.facts[kind]} | ({pending["number"]} if pending.get("kind") == kind else set())
 
 
 def _first_facts(registry: Registry, start: Start) -> dict[str, Any]:
@@ -162,21 +175,29 @@ def _first_facts(registry: Registry, start: Start) -> dict[str, Any]:
     }
 
 
-def adopt_policy(w: Workspace, number: int) -> None:
-    """Puts a revision's weights into the actor, with fresh moments."""
-    device = next(w.learners.policy.actor.parameters()).device
-    loaded = _load_policy(w.registry, w.revision("policies", number), device)
-    w.learners.policy.actor.load_state_dict(loaded.model.state_dict())
-    w.learners.policy.reset_optimizers()
+def adopt(w: Workspace, name: RevisionName) -> None:
+    """Learners go on from a revision that a person has made stable, with fresh moments."""
+    if name.kind == "policies":
+        _adopt_policy(w, name)
+        w.adopt("policy", {"policy": name.number})
+    else:
+        _adopt_reward(w, name)
+        w.adopt("reward", {"reward": name.number, "reward_parent": name.number, "ppo_steps": 0})
 
 
-def adopt_reward(w: Workspace, number: int) -> None:
-    """Puts a revision's weights into the reward learner, with fresh moments."""
-    device = next(w.learners.reward.model.parameters()).device
-    loaded, _ = _load_reward(w.registry, w.revision("rewards", number), device)
-    w.learners.reward.model.load_state_dict(loaded.model.state_dict())
-    w.learners.reward.normalisation = loaded.normalisation
-    w.learners.reward.reset_optimizer()
+def _adopt_policy(w: Workspace, name: RevisionName) -> None:
+    learner = w.learners.policy
+    loaded = _load_policy(w.registry, name, next(learner.actor.parameters()).device)
+    learner.actor.load_state_dict(loaded.model.state_dict())
+    learner.reset_optimizers()
+
+
+def _adopt_reward(w: Workspace, name: RevisionName) -> None:
+    learner = w.learners.reward
+    loaded, _ = _load_reward(w.registry, name, next(learner.model.parameters()).device)
+    learner.model.load_state_dict(loaded.model.state_dict())
+    learner.normalisation = loaded.normalisation
+    learner.reset_optimizer()
 
 
 def _load_policy(registry: Registry, name: RevisionName, device: torch.device) -> LoadedPolicy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from attune.domain.prompts import Prompt
@@ -24,18 +25,18 @@ async def run(w: Workspace, step: int) -> None:
     batch = RolloutBatch.load(folder / "rollouts.safetensors", task["policy_revision"], task["reward_revision"])
     w.enter("policy_update")
     figures = await w.compute(w.learners.policy.update, batch.rollouts, w.settings.seed + step)
-    name = w.revision("policies", task["number"])
-    await w.publish_policy(
-        name,
+    publish = partial(
+        w.publish_policy,
         parent=w.progress.facts["policy"],
         reward_revision=task["reward_revision"],
         example_sequence=task["example_sequence"],
         step=step,
         metrics=figures,
     )
+    number = await w.publish_numbered("policies", step, task["number"], publish)
     facts = w.progress.facts | {
         "ppo_steps": w.progress.facts["ppo_steps"] + 1,
-        "pending": {"kind": "policy", "number": task["number"]},
+        "pending": {"kind": "policy", "number": number},
     }
     w.save(step, ("policy",), facts)
     w.show(figures)
@@ -61,10 +62,10 @@ async def settle(w: Workspace) -> None:
             )
             partial.replace(saved)
     w.show(verdict.figures)
-    await w.conclude("policies", number, verdict, {"policy": number}, pieces=("policy",))
-    ceiling = w.settings.gate.kl_ceiling
+    ceiling, stop = w.settings.gate.kl_ceiling, ""
     if not verdict.passed and verdict.figures.get("gate_kl", 0.0) > ceiling:
-        w.stop(f"KL exceeded its ceiling of {ceiling:g} nats a response; the last good revision stays")
+        stop = f"KL exceeded its ceiling of {ceiling:g} nats a response; the last good revision stays"
+    await w.conclude("policies", number, verdict, {"policy": number}, pieces=("policy",), stop=stop)
 
 
 async def _gather(w: Workspace, step: int) -> Path:
@@ -96,9 +97,11 @@ async def _gather(w: Workspace, step: int) -> Path:
 
 
 async def _judge(w: Workspace, number: int) -> GateVerdict:
-    """The candidate against stable on held-out prompts: KL ceiling and win rate."""
+    """The candidate against stable on held-out prompts: KL ceiling and win rate. Without prompts it does not pass."""
     s = w.settings.gate
     prompts = w.prompts.held_out(s.prompts)
+    if not prompts:
+        return win_rate_gate(0, 0, 0)
     candidate = await _samples(w, prompts, number)
     stable = await _stable_scores(w, prompts)
     scores = await _mean_scores(w, prompts, candidate)

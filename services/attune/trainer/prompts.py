@@ -19,9 +19,15 @@ from attune.domain.prompts import Prompt, is_held_out
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts of a JSONL file, {"prompt": text or messages} a line; InvalidInput names file and line."""
+    """Prompts of a JSONL file, {"prompt": text or messages} a line; InvalidInput names file and line.
+
+    A text is one user turn."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028, which JSON may hold
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
     prompts = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,19 @@ async def run(w: Workspace, step: int) -> None:
     folder = w.state.input_of(step) or _gather(w, step)
     task = read_json(folder / "input.json")
     figures, verdict = await w.compute(_update, w, task)
-    name = w.revision("rewards", task["number"])
-    await w.publish_reward(
-        name,
+    publish = partial(
+        w.publish_reward,
         parent=task["parent"],
         example_sequence=task["example_sequence"],
         step=step,
         metrics=figures,
         details={"new_examples": json.dumps(task["new_examples"])},
     )
+    number = await w.publish_numbered("rewards", step, task["number"], publish)
+    w.outcomes[number] = w.outcomes.pop(task["number"])
     pending = {
         "kind": "reward",
-        "number": task["number"],
+        "number": number,
         "example_sequence": task["example_sequence"],
         "verdict": {"passed": verdict.passed, "reasons": list(verdict.reasons)},
     }

@@ -6,13 +6,14 @@ the loop waits out and tries again, since no service may depend on another being
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from attune.client import AsyncClient
 from attune.client.control import AsyncFeedbackControlClient, AsyncPolicyControlClient, AsyncRewardControlClient
 from attune.domain.errors import (
+    AttuneError,
     DeadlineExceeded,
     NoRevision,
     Paused,
@@ -23,9 +24,11 @@ from attune.domain.errors import (
 from attune.domain.examples import Example
 from attune.domain.generations import Generation, Purpose, Sampling
 from attune.domain.prompts import Prompt
+from attune.platform.rpc.interceptors import remaining_s
 
 TRANSIENT = (ServerUnavailable, DeadlineExceeded, QueueFull, NoRevision, Paused, RevisionNotLoaded)
 PAIRS_PER_CALL = 256
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Servers(Protocol):
 
 
 class GrpcServers:
-    """The services at their addresses; `close` when done."""
+    """The services at their addresses; `close` when done. A call made for one that is being served gets what is left
+    of that one's deadline; errors name their server in the metadata."""
 
     def __init__(
         self,
@@ -81,34 +85,39 @@ class GrpcServers:
         self._join = AsyncFeedbackControlClient(join_control)
 
     async def rollout(self, prompt: Prompt, sampling: Sampling, revision: str) -> Generation:
-        result = await self._client.generate(
+        asked = self._client.generate(
             prompt,
             completions=sampling.completions,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
+            top_p=1.0,  # said, for the policy server may be set to truncate what users get
+            top_k=0,
             seed=sampling.seed,
             revision=revision,
             purpose=Purpose.ROLLOUT,
-            timeout_s=self._timeout_s,
+            timeout_s=remaining_s(self._timeout_s),
         )
-        return result.generation
+        return (await _answer("policy", asked)).generation
 
     async def score(self, revision: str, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
         scores: list[float] = []
         for i in range(0, len(pairs), PAIRS_PER_CALL):
             part = pairs[i : i + PAIRS_PER_CALL]
-            result = await self._client.score(part, revision=revision, timeout_s=self._timeout_s)
-            scores.extend(result.normalised)
+            asked = self._client.score(part, revision=revision, timeout_s=remaining_s(self._timeout_s))
+            scores.extend((await _answer("reward", asked)).normalised)
         return scores
 
     async def load_policy(self, revision: str, epoch: int) -> None:
-        await self._policy.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+        left_s = remaining_s(self._timeout_s)
+        await _answer("policy", self._policy.load_revision(revision, epoch=epoch, timeout_s=left_s))
 
     async def load_reward(self, revision: str, epoch: int) -> None:
-        await self._reward.load_revision(revision, epoch=epoch, timeout_s=self._timeout_s)
+        left_s = remaining_s(self._timeout_s)
+        await _answer("reward", self._reward.load_revision(revision, epoch=epoch, timeout_s=left_s))
 
     async def read_examples(self, after_sequence: int, after_removal: int) -> ExamplePage:
-        page = await self._join.read_examples(after_sequence, page_size=1000, after_removal=after_removal)
+        asked = self._join.read_examples(after_sequence, page_size=1000, after_removal=after_removal)
+        page = await _answer("join", asked)
         return ExamplePage(
             examples=tuple(page.examples),
             removed=tuple(r.sequence for r in page.removals),
@@ -121,7 +130,7 @@ class GrpcServers:
         prompts: list[Prompt] = []
         after = 0
         while True:
-            page = await self._join.read_prompts(after, page_size=1000)
+            page = await _answer("join", self._join.read_prompts(after, page_size=1000))
             prompts.extend(p.prompt for p in page.prompts)
             if not page.prompts:
                 return prompts
@@ -130,3 +139,12 @@ class GrpcServers:
     async def close(self) -> None:
         for connection in (self._client, self._policy, self._reward, self._join):
             await connection.close()
+
+
+async def _answer(server: str, asked: Awaitable[R]) -> R:
+    """What a server answers; an error carries the server's name."""
+    try:
+        return await asked
+    except AttuneError as error:
+        error.metadata.setdefault("server", server)
+        raise

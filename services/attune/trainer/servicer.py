@@ -26,18 +26,21 @@ PHASES = {
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
-    """Serves before training can start: `loop` is set once the first revisions are there."""
+    """Serves before training can start: `loop` is set once the first revisions are there, which `waits` tells of."""
 
-    def __init__(self, registry: Registry, policy: ModelName) -> None:
+    def __init__(self, registry: Registry, policy: ModelName, reward: ModelName) -> None:
         self._registry = registry
-        self._policy = policy
+        self._policy, self._reward = policy, reward
         self.loop: Loop | None = None
+        self._missing = "looks for first revisions"
+
+    def waits(self, missing: str) -> None:
+        """What the status says until training begins."""
+        self._missing = missing
 
     async def GetStatus(self, request: trainer_pb2.GetStatusRequest, context: Any) -> trainer_pb2.GetStatusResponse:
         if self.loop is None:
-            return trainer_pb2.GetStatusResponse(
-                phase=trainer_pb2.PHASE_WAITING_FOR_REVISION, reason="waits for first revisions of policy and reward"
-            )
+            return trainer_pb2.GetStatusResponse(phase=trainer_pb2.PHASE_WAITING_FOR_REVISION, reason=self._missing)
         w = self.loop.workspace
         facts = w.progress.facts
         return trainer_pb2.GetStatusResponse(
@@ -70,15 +73,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         )
 
     async def Promote(self, request: trainer_pb2.PromoteRequest, context: Any) -> trainer_pb2.PromoteResponse:
-        name = self._registry.resolve(self._policy, request.revision)
-        move = await self._running().promote(name.number, request.actor, request.reason)
-        return trainer_pb2.PromoteResponse(move=_move(self._policy, move))
+        model = ModelName.parse(request.revision.partition("/revisions/")[0]) if "/" in request.revision else None
+        model = self._moved(model, "revision")
+        name = self._registry.resolve(model, request.revision)
+        move = await self._running().promote(name, request.actor, request.reason)
+        return trainer_pb2.PromoteResponse(move=_move(model, move))
 
     async def Rollback(self, request: trainer_pb2.RollbackRequest, context: Any) -> trainer_pb2.RollbackResponse:
-        model = ModelName.parse(request.model) if request.model else self._policy
-        settings = self._running().workspace.settings
-        if str(model) not in (str(self._policy), f"rewards/{settings.reward_model}"):
-            raise InvalidInput.field("model", f"this trainer moves {self._policy} and rewards/{settings.reward_model}")
+        model = self._moved(ModelName.parse(request.model) if request.model else None, "model")
         move = await self._running().roll_back(model.kind, request.actor, request.reason)
         return trainer_pb2.RollbackResponse(move=_move(model, move))
 
@@ -96,9 +98,17 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         async for happening in self._running().workspace.watchers.watch():
             yield happening.to_proto()
 
+    def _moved(self, model: ModelName | None, field: str) -> ModelName:
+        """The model, the policy if none is named; InvalidInput if this trainer does not move it."""
+        if model is None:
+            return self._policy
+        if model not in (self._policy, self._reward):
+            raise InvalidInput.field(field, f"this trainer moves {self._policy} and {self._reward}")
+        return model
+
     def _running(self) -> Loop:
         if self.loop is None:
-            raise NoRevision("training has not begun: the first revisions of policy and reward are not there yet")
+            raise NoRevision(f"training has not begun: {self._missing}")
         return self.loop
 
     def _revision(self, name: RevisionName, aliases: dict[str, AliasRecord]) -> registry_pb2.Revision:

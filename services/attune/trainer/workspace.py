@@ -12,6 +12,7 @@ step computes. `facts` are the loop's numbers inside the checkpoint:
     ppo_steps            PPO steps taken on the current reward revision
     gate_is_trusted      whether the gate's reward model is better than chance on held-out feedback
     pending              the step whose gate has not spoken: kind and number
+    stopped              why training was stopped to protect the policy; absent otherwise
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import asyncio
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attune.domain.errors import AlreadyPublished
 from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
 from attune.modeling.loading import save_policy
@@ -79,7 +81,6 @@ class Workspace:
     progress: Progress
     epoch: int
     phase: str = "idle"
-    stop_reason: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     last_reward_update: float = -math.inf
     outcomes: dict[int, dict[int, float]] = field(default_factory=dict)
@@ -105,9 +106,13 @@ class Workspace:
         self.phase = phase
         self.metrics.enter(phase)
 
-    def stop(self, reason: str) -> None:
-        """Holds training until a person resumes it."""
-        self.stop_reason = reason
+    @property
+    def stop_reason(self) -> str:
+        """Why training is stopped; empty if it is not."""
+        return str(self.progress.facts.get("stopped", ""))
+
+    def _stopped(self, reason: str) -> None:
+        """Tells that training is held until a person resumes it; the checkpoint says so already."""
         self.enter("stopped")
         log.error("training stopped: %s", reason)
         self.watchers.tell(Happening(Event.STOPPED, self.progress.step, reason=reason))
@@ -116,6 +121,12 @@ class Workspace:
         """Figures of a step, for status, metrics and the log."""
         self.figures |= figures
         self.metrics.show(figures)
+
+    def lift_stop(self) -> None:
+        """A person lets training go on."""
+        if self.stop_reason:
+            kept = {k: v for k, v in self.progress.facts.items() if k != "stopped"}
+            self._record(replace(self.progress, facts=kept))
 
     # Publication
 
@@ -132,6 +143,23 @@ class Workspace:
             write_anchors(folder, self.learners.anchors)
 
         await self.compute(self._publish, name, write, parent, lineage)
+
+    async def publish_numbered(
+        self, kind: Kind, step: int, number: int, publish: Callable[[RevisionName], Awaitable[None]]
+    ) -> int:
+        """Lets `publish` write a step's revision under `number`, that of its saved input; returns the number it got.
+
+        If somebody else, such as a stage, has published under it meanwhile, the saved input gets the next one first,
+        so that a replay finds the revision where this left it.
+        """
+        while True:
+            try:
+                await publish(self.revision(kind, number))
+                return number
+            except AlreadyPublished as error:
+                number = self.next_number(kind)
+                log.warning("step %d: %s; it becomes number %d", step, error.message, number)
+                self.state.amend_input(step, number=number)
 
     def _publish(
         self, name: RevisionName, write: Callable[[Path], None], parent: int, lineage: Mapping[str, Any]
@@ -157,7 +185,7 @@ class Workspace:
         step = self.progress.step + 1
         names = self._write_pieces(step, (piece,))
         fallback = self.progress.fallback | {piece: names[piece]}
-        self._record(Progress(step, True, names, fallback, self.progress.facts | facts))
+        self._record(Progress(step, True, names, fallback, self._settled_facts() | facts))
 
     def _write_pieces(self, step: int, pieces: Sequence[str]) -> dict[str, str]:
         """Writes learners' states; the names of all pieces, the new among them."""
@@ -168,11 +196,12 @@ class Workspace:
             names[name] = self.state.piece_name(name, step)
         return names
 
-    def forget_step(self) -> None:
-        """Skips a step that must not be done again, back on the last good pieces."""
-        facts = {k: v for k, v in self.progress.facts.items() if k != "pending"}
+    def forget_step(self, stop: str = "") -> None:
+        """Skips a step that must not be done again, back on the last good pieces; `stop` says why training stops."""
         step, good = self.progress.step + 1, dict(self.progress.fallback)
-        self._record(Progress(step, True, good, dict(good), facts))
+        self._record(Progress(step, True, good, dict(good), self._settled_facts() | _stop_fact(stop)))
+        if stop:
+            self._stopped(stop)
 
     async def conclude(
         self,
@@ -182,10 +211,12 @@ class Workspace:
         facts: Mapping[str, Any],
         pieces: Sequence[str],
         always: Sequence[str] = (),
+        stop: str = "",
     ) -> None:
         """Ends a step: the alias moves and the pieces become the fallback, or the learners go back to theirs.
 
-        `facts` count only if the verdict passed; the pieces named in `always` are kept either way.
+        `facts` count only if the verdict passed; the pieces named in `always` are kept either way. `stop` says why
+        training stops with this step, until a person resumes it.
         """
         name = self.revision(kind, number)
         now, fallback = dict(self.progress.pieces), dict(self.progress.fallback)
@@ -197,12 +228,17 @@ class Workspace:
                 await self.compute(self.learners.by_name()[piece].load, self.state.piece(fallback[piece]))
         for piece in (*pieces, *always):
             fallback[piece] = now[piece]
-        kept = {k: v for k, v in self.progress.facts.items() if k != "pending"}
-        kept |= facts if verdict.passed else {}
+        kept = self._settled_facts() | (dict(facts) if verdict.passed else {}) | _stop_fact(stop)
         self._record(replace(self.progress, settled=True, pieces=now, fallback=fallback, facts=kept))
         self._announce(kind, name, verdict)
+        if stop:
+            self._stopped(stop)
         if verdict.passed and number % PRUNE_EVERY == 0:
             await self.compute(self._prune, kind)
+
+    def _settled_facts(self) -> dict[str, Any]:
+        """The facts when no gate has yet to speak."""
+        return {k: v for k, v in self.progress.facts.items() if k != "pending"}
 
     def _prune(self, kind: Kind) -> None:
         """Deletes weights of old revisions; what is aliased and what learning goes on from stays."""
@@ -246,3 +282,7 @@ class Workspace:
         reason = "; ".join(verdict.reasons)
         self.watchers.tell(Happening(event, self.progress.step, str(name), reason, dict(self.figures)))
         log.info("step %d: %s %s %s", self.progress.step, name, outcome, reason)
+
+
+def _stop_fact(reason: str) -> dict[str, str]:
+    return {"stopped": reason} if reason else {}

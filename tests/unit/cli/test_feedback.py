@@ -69,6 +69,7 @@ def test_a_person_is_erased_after_a_question(runner: CliRunner) -> None:
         as_json = runner.invoke(feedback, [*arguments, "--yes", "--json"])
     assert "2 examples" in done.output
     assert "shop/ann" in done.output
+    assert "dropped their words by 2026-01-02" in done.output
     assert json.loads(as_json.output)["examples_erased"] == 2
 
 

@@ -73,3 +73,12 @@ def test_a_deliberate_error_is_one_line_and_status_1(tmp_path) -> None:
     assert run.returncode == 1
     assert run.stderr.startswith("attune: ")
     assert "Traceback" not in run.stderr
+
+
+def test_who_cannot_be_reached_is_named_and_what_to_do() -> None:
+    command = ["-m", "attune.cli.main", "generate", "hi", "--policy-address", "127.0.0.1:1", "--timeout", "0.5"]
+    run = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 1
+    assert "(127.0.0.1:1)" in run.stderr
+    assert "attune up" in run.stderr
+    assert "Traceback" not in run.stderr

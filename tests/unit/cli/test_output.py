@@ -25,7 +25,10 @@ def test_values_are_plain_and_empty_ones_show() -> None:
 
 def test_a_move_is_a_line_for_people_or_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_move(MOVE, as_json=False)
-    assert capsys.readouterr().out == "stable: nothing -> policies/a/revisions/1\n"
+    assert capsys.readouterr().out == "stable is policies/a/revisions/1\n"
+    later = registry_pb2.AliasMove(alias="stable", revision="7", previous_revision="5")
+    print_move(later, as_json=False)
+    assert capsys.readouterr().out == "stable is 7 (before: 5)\n"
     print_move(MOVE, as_json=True)
     assert json.loads(capsys.readouterr().out)["revision"] == "policies/a/revisions/1"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from attune.platform.registry.registry import Registry
 from click.testing import CliRunner
 
 MODEL = ModelName("policies", "support")
+MADE = time.strftime("%m-%d %H:%M", time.localtime(1_767_312_000)).split()
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> str:
     """Five revisions, the second stable."""
-    store = Registry(tmp_path / "registry")
+    store = Registry(tmp_path / "registry", clock=lambda: 1_767_312_000.0)
     epoch = store.take_epoch([MODEL], "test")
     for number in range(1, 6):
         folder = tmp_path / str(number)
@@ -42,11 +44,24 @@ def test_list_is_newest_first_and_names_aliases(runner: CliRunner, registry: str
     assert [row["name"][-1] for row in rows] == ["5", "4", "3", "2", "1"]
     assert [row["aliases"] for row in rows] == [["latest"], [], [], ["stable"], []]
     assert rows[0]["metrics"] == {"kl": 0.5}
-    assert "stable" in ask(runner, registry, "list", "policies/support")
+
+
+def test_the_list_is_whole_on_a_terminal_of_eighty_columns(runner: CliRunner, registry: str) -> None:
+    table = ask(runner, registry, "list", "policies/support")
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert [line.split() for line in table.splitlines() if "kl" in line] == [
+        ["5", "latest", *MADE, "4", "kl", "0.5"],
+        ["4", *MADE, "3", "kl", "0.4"],
+        ["3", *MADE, "2", "kl", "0.3"],
+        ["2", "stable", *MADE, "1", "kl", "0.2"],
+        ["1", *MADE, "kl", "0.1"],
+    ]
 
 
 def test_an_empty_model_lists_nothing(runner: CliRunner, registry: str) -> None:
     assert json.loads(ask(runner, registry, "list", "rewards/support", "--json")) == []
+    assert "holds no revision of rewards/support" in ask(runner, registry, "list", "rewards/support")
 
 
 @pytest.mark.parametrize("name", ["policies/support/revisions/2", "policies/support/stable", "policies/support/2"])
@@ -55,7 +70,9 @@ def test_show_takes_a_name_an_alias_or_a_number(runner: CliRunner, registry: str
     assert facts["name"] == "policies/support/revisions/2"
     assert facts["parent"] == 1
     assert facts["files"] == {"model.safetensors": 9}
-    assert "model.safetensors: 9" in ask(runner, registry, "show", name)
+    shown = ask(runner, registry, "show", name)
+    assert shown.startswith("name: policies/support/revisions/2\n")
+    assert "model.safetensors: 9" in shown
 
 
 def test_prune_keeps_what_aliases_name(runner: CliRunner, registry: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from attune.cli.stage import SETTINGS, Bar, model_to_publish, publish, stage_settings
-from attune.domain.errors import InvalidInput
+from attune.domain.errors import ConfigurationInvalid, InvalidInput
 from attune.domain.revisions import ModelName
 from attune.platform.registry.registry import Registry
 from attune.trainer.gates import GateVerdict
@@ -19,6 +19,11 @@ def test_given_options_win_over_defaults() -> None:
     options = dict.fromkeys(SETTINGS) | {"lr": 0.5, "device": "cpu"}
     settings = stage_settings(options, lr=1e-3, batch_size=7)
     assert (settings.lr, settings.batch_size, settings.device) == (0.5, 7, "cpu")
+
+
+def test_a_device_that_is_not_there_is_refused_before_training() -> None:
+    with pytest.raises(ConfigurationInvalid, match="abacus"):
+        stage_settings(dict.fromkeys(SETTINGS) | {"device": "abacus"})
 
 
 @pytest.mark.parametrize("name", ["support", "policies/support", "rewards/"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+from attune.api.policy.v1 import control_pb2 as policy_pb2
 from attune.cli.status import status
 from click.testing import CliRunner
-from unit.client.control_servers import REVISION, running_control_server
+from unit.client.control_servers import REVISION, SmallModelServer, running_control_server
 
 SERVERS = ("policy-control", "reward-control", "feedback", "join", "trainer")
 
@@ -18,6 +19,9 @@ def test_all_serving(runner: CliRunner) -> None:
         table = runner.invoke(status, where)
         as_json = runner.invoke(status, [*where, "--json"])
     assert table.exit_code == 0, table.output
+    assert "live revision:" in table.output
+    assert REVISION in table.output
+    assert "lag records: 3" in table.output
     rows = {row["service"]: row for row in json.loads(as_json.output)}
     assert [row["error"] for row in rows.values()] == [""] * 5
     assert rows["policy"]["facts"]["live_revision"] == REVISION
@@ -36,3 +40,11 @@ def test_who_is_away_is_named_and_the_exit_status_says_so(runner: CliRunner) -> 
     assert errors["policy"] == ""
     assert "NOT_SERVING" in errors["feedback ingest"]
     assert "UNAVAILABLE" in errors["trainer"]
+
+
+def test_who_waits_for_a_first_revision_does_not_serve(runner: CliRunner) -> None:
+    with running_control_server(policy=SmallModelServer(policy_pb2, live_revision="")) as server:
+        server.set_serving(True)
+        done = runner.invoke(status, [part for name in SERVERS for part in (f"--{name}-address", server.address)])
+    assert done.exit_code == 1
+    assert "waits for a" in done.output

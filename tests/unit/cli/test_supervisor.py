@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,6 +66,19 @@ async def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
         assert "ingest ended with status -9 and is started again" in said[0]
     with pytest.raises(ProcessLookupError):
         os.kill(second or 0, 0)
+
+
+async def test_why_a_service_cannot_run_is_told_and_it_runs_once_it_can(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with supervising(tmp_path, f"metrics_port={port}") as (supervisor, said):
+            await eventually(lambda: said, 30)
+            assert "ingest ended with status 1 and is started again in 0.05 s: " in said[0]
+            assert f"cannot serve metrics on 127.0.0.1:{port}: Address already in use" in said[0]
+            taken.close()
+            await supervisor.wait_until_serving(["ingest"], 30)
 
 
 async def test_a_misconfigured_service_is_not_tried_again(tmp_path: Path) -> None:

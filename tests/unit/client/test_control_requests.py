@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from attune.api.feedback.v1 import control_pb2
 from attune.client import control_requests as requests
+from attune.client.calls import Call
 from attune.domain.examples import Example, ExampleCompletion
 from attune.domain.feedback import FeedbackEvent, FeedbackState, Rating
 from attune.domain.prompts import Prompt
@@ -18,6 +23,14 @@ def test_what_is_not_the_same_twice_is_tried_once() -> None:
     once = [requests.rollback("ana", "", ""), requests.promote("7", "ana", ""), requests.erase_subject("shop", "ana")]
     assert not any(call.may_retry for call in once)
     assert requests.POLICY.load_revision("7", 3, 60).may_retry
+
+
+@pytest.mark.parametrize(
+    "status", [requests.POLICY.status, requests.REWARD.status, requests.join_status, requests.trainer_status],
+    ids=["policy", "reward", "join", "trainer"],
+)  # fmt: skip
+def test_a_status_is_waited_for_as_long_as_was_said(status: Callable[[float], Call[Any]]) -> None:
+    assert status(1.5).timeout_s == 1.5
 
 
 def test_a_page_of_examples() -> None:

@@ -55,6 +55,7 @@ def test_a_failure_of_the_transport_names_its_status(code: grpc.StatusCode, cls:
     assert type(got) is cls
     assert got.metadata == {"grpc_status": code.name, "details": "long: words"}
     assert got.message == f"{code.name}: words"
+    assert error_of_call(Call(code), "shop:7001").message == f"{code.name}: words (shop:7001)"
 
 
 def test_pushback_is_when_to_come_back() -> None:

@@ -1,10 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from attune.domain.errors import CheckpointRefused
-from attune.modeling.loading import load_for_training, load_policy, new_policy, save_policy
+from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
+from attune.modeling.loading import device_named, load_for_training, load_policy, new_policy, save_policy
 from attune.modeling.tokenizer import tokenizer_hash, train_tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, tiny_policy_folder, tiny_shape, tiny_tokenizer
@@ -131,6 +134,37 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path: Path)
         load_policy(str(tmp_path / "absent"))
 
 
+def in_the_hubs_cache(cache: Path, hub_id: str) -> None:
+    """A tiny policy as the hub's client keeps what it has downloaded."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = cache / f"models--{hub_id.replace('/', '--')}"
+    tiny_policy_folder(model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+
+
+def loaded_apart(hub_id: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Loads a hub id in a process of its own, for the hub's client reads its environment once."""
+    code = "import sys; from attune.modeling.loading import load_for_training, load_policy; " \
+           "print(load_policy(sys.argv[1]).max_context, load_for_training(sys.argv[1]).max_context)"  # fmt: skip
+    command = [sys.executable, "-c", code, hub_id]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=os.environ | environment)
+
+
+def test_a_hub_id_loads_through_the_hubs_client(tmp_path: Path) -> None:
+    in_the_hubs_cache(tmp_path, "acme/tiny")
+    done = loaded_apart("acme/tiny", {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["64", "64"]
+
+
+def test_a_name_that_nobody_has_is_refused_at_once(tmp_path: Path) -> None:
+    done = loaded_apart("nobase", {"HF_HUB_CACHE": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"})
+    assert done.returncode != 0
+    assert "CheckpointRefused: there is no folder nobase, and the hub cannot be asked for it" in done.stderr
+    assert "Retrying" not in done.stderr
+
+
 def test_a_base_model_without_pad_gets_one_for_training(tmp_path: Path) -> None:
     folder = tiny_policy_folder(tmp_path / "gpt2", "gpt2")
     config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -148,3 +182,11 @@ def test_a_base_model_without_pad_gets_one_for_training(tmp_path: Path) -> None:
     weights = [loaded.model.get_input_embeddings().weight for loaded in (first, second)]
     assert weights[0].shape[0] == len(first.tokenizer)
     assert torch.equal(*weights)
+
+
+def test_a_device_is_what_this_machine_has() -> None:
+    assert device_named("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_named("cpu") == "cpu"
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(ConfigurationInvalid, match=f"there is no device {name} here"):
+            device_named(name)

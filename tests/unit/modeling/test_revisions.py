@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from attune.domain.errors import CheckpointRefused, EpochSuperseded, NoRevision, RevisionNotLoaded, RevisionUnknown
-from attune.modeling.revisions import LoadedRevisions
+from attune.modeling.revisions import LoadedRevisions, publishing
 
 MODEL = "policies/support"
 
@@ -45,8 +45,19 @@ def revisions(shelf: Shelf) -> LoadedRevisions[str]:
 def test_nothing_is_live_at_first(revisions: LoadedRevisions[str]) -> None:
     assert revisions.live == ""
     for asked in ("", "stable"):
-        with pytest.raises(NoRevision):
+        with pytest.raises(NoRevision, match="publish it: attune sft --publish policies/"):
             revisions.get(asked)
+
+
+@pytest.mark.parametrize(
+    ("model", "command"),
+    [
+        ("policies/a", "attune sft --publish policies/a"),
+        ("rewards/a-gate", "attune reward-model --publish rewards/a-gate"),
+    ],
+)
+def test_the_command_that_publishes_is_the_stage_of_the_kind(model: str, command: str) -> None:
+    assert publishing(model) == command
 
 
 def test_stable_makes_weights_live_and_keeps_the_previous(revisions: LoadedRevisions[str], shelf: Shelf) -> None:

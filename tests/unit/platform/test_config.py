@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 from attune.domain.errors import ConfigurationInvalid
-from attune.platform.config import AppPort, ControlPort, Section, ServiceSettings, listing, load_settings
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings, listing, load_settings
 from pydantic import Field, ValidationError
 
 
@@ -21,6 +21,7 @@ class BakerySettings(ServiceSettings):
     service: ClassVar[str] = "bakery"
 
     name: str = Field("corner", description="Over the door.")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
     oven: Oven = Oven(degrees=200)
 
 
@@ -54,6 +55,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
         ("zzz=1", "there is no setting zzz"),
         ("oven.degrees=900", "oven.degrees"),
         ("oven.degrees=hot", "oven.degrees"),
+        ("log_level=loud", "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("oven=5", "oven"),
         ("name.first=x", "name"),
         ("name", "no KEY=VALUE"),
@@ -70,6 +72,13 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str) -> None:
         load(config=toml(tmp_path, text))
 
 
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bakery.toml"
+    path.write_bytes(b'name = "caf\xe9"\n')
+    with pytest.raises(ConfigurationInvalid, match="is not TOML"):
+        load(config=path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationInvalid, match="cannot be read"):
         load(config=tmp_path / "none.toml")
@@ -83,9 +92,12 @@ def test_an_unknown_variable_is_a_warning_unless_it_is_anothers(caplog: pytest.L
 
 
 def test_the_listing_names_every_setting_with_its_default() -> None:
-    assert [(s.key, s.default) for s in listing(BakerySettings)] == [
-        ("name", "corner"), ("oven.degrees", "200"), ("oven.fan", "False"),
-    ]  # fmt: skip
+    assert [(s.key, s.type, s.default) for s in listing(BakerySettings)] == [
+        ("name", "str", "corner"),
+        ("log_level", "debug|info|warning|error", "info"),
+        ("oven.degrees", "int", "200"),
+        ("oven.fan", "bool", "False"),
+    ]
     assert all(s.description for s in listing(BakerySettings))
 
 

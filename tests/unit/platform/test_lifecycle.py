@@ -42,9 +42,17 @@ async def test_a_worker_that_ends_by_itself_is_a_failure() -> None:
 
 
 async def test_a_stop_ends_it_without_an_error() -> None:
-    stop = asyncio.Event()
+    stop, ended = asyncio.Event(), asyncio.Event()
     stop.set()
-    await asyncio.wait_for(until_stopped(stop, [forever()]), 5)
+
+    async def worker() -> None:
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    await asyncio.wait_for(until_stopped(stop, [worker()]), 5)
+    assert ended.is_set()
 
 
 async def test_a_failure_while_stopping_is_not_swallowed() -> None:
@@ -91,19 +99,19 @@ def test_a_signal_only_sets_the_event(number: signal.Signals) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can tell a child that its parent died")
 def test_a_child_dies_with_its_supervisor() -> None:
     child = """
-        import time
+        import signal
         from attune.platform.lifecycle import die_with_parent
         die_with_parent()
         print("ready", flush=True)
-        time.sleep(60)
+        signal.pause()
     """
     supervisor = f"""
-        import os, subprocess, sys, time
+        import os, signal, subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", {textwrap.dedent(child)!r}], stdout=subprocess.PIPE,
                                  env=os.environ | {{{PARENT_VARIABLE!r}: str(os.getpid())}})
         child.stdout.readline()
         print(child.pid, flush=True)
-        time.sleep(60)
+        signal.pause()
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(supervisor)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout

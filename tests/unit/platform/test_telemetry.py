@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 
 import pytest
+from attune.domain.errors import AddressInUse
 from attune.platform.telemetry import describe, new_metrics, serve_metrics, set_up_logging
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -56,7 +57,11 @@ def test_metrics_are_served_and_the_port_is_given_back() -> None:
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
         assert "attune_things_total 3.0" in page
         assert "process_cpu_seconds_total" in page
-    with serve_metrics(measured, "127.0.0.1", port):
+    with (
+        serve_metrics(measured, "127.0.0.1", port),
+        pytest.raises(AddressInUse, match=f"metrics on 127.0.0.1:{port}"),
+        serve_metrics(measured, "127.0.0.1", port),
+    ):
         pass
 
 

@@ -151,6 +151,9 @@ async def test_a_job_cancelled_in_the_queue_leaves_it(policy: LoadedPolicy) -> N
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await eventually(lambda: running.engine.queued_completions == 0)
+        running.engine.resume()
+        assert len((await tokens(running.engine, job(policy)))[0]) == 8
+        assert running.sample("attune_generation_tokens_total") == 8  # none for the one that had gone
 
 
 async def test_a_full_queue_refuses_with_a_time_to_wait(policy: LoadedPolicy) -> None:

@@ -25,7 +25,7 @@ class Log:
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
-        self.is_down = False
+        self.is_down = self.is_untrimmable = False
         self.may_write = threading.Event()
         self.may_write.set()
         self.trimmed = 0
@@ -39,6 +39,8 @@ class Log:
 
     def trim(self, now_s: float) -> int:
         self.trimmed += 1
+        if self.is_untrimmable:
+            raise EventLogUnavailable("the disk is full")
         return 0
 
     def close(self) -> None: ...
@@ -95,6 +97,15 @@ async def test_an_unavailable_log_loses_nothing(measured: CollectorRegistry, mon
         assert [await made.record(g) for g in asked] == [False] * 3
         log.is_down = False
         await eventually(lambda: len(log.ids()) == 3)
+    assert log.ids() == [g.id for g in asked]
+
+
+async def test_a_log_that_cannot_be_trimmed_now_is_written_on(measured: CollectorRegistry) -> None:
+    log, asked = Log(), [generation() for _ in range(3)]
+    log.is_untrimmable = True
+    with recorder(log, measured, trim_interval_s=0.0) as made:
+        assert [await made.record(g) for g in asked] == [True] * 3
+        await eventually(lambda: log.trimmed == 3)
     assert log.ids() == [g.id for g in asked]
 
 

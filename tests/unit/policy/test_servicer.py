@@ -38,7 +38,7 @@ async def test_an_answer_is_recorded_as_it_was_given(server: Server) -> None:
     assert server.recorded() == [result.generation]
     g = result.generation
     assert (g.app_id, g.subject_id, g.revision, g.purpose) == ("test", "ada", "policies/support/revisions/1", 1)
-    assert g.sampling.seed is not None  # drawn here, so that the record repeats the draw
+    assert g.sampling.seed is not None  # filled in here, so that the record repeats the draw
     assert (g.sampling.max_tokens, g.sampling.temperature) == (12, 0.8)
     for i, completion in enumerate(g.completions):
         assert completion.id == f"{g.id}/{i}"
@@ -113,6 +113,18 @@ async def test_a_chosen_id_counts_once_and_may_be_tried_again(server: Server) ->
     with pytest.raises(GenerationIdReused):
         await server.client.generate(ASKED, generation_id=chosen)
     assert len(server.recorded()) == 1
+
+
+async def test_asked_again_under_its_id_by_one_who_got_no_answer_it_says_the_same(server: Server) -> None:
+    """A restarted server knows nothing of the ids that were used; the event log may hold the first answer."""
+    chosen = uuid7()
+    first = (await server.client.generate(ASKED, generation_id=chosen, completions=3)).generation
+    server.recorder.release("test", chosen)
+    again = (await server.client.generate(ASKED, generation_id=chosen, completions=3)).generation
+    assert again.completions == first.completions
+    assert again.sampling == first.sampling
+    other = (await server.client.generate(ASKED, completions=3)).generation
+    assert [c.text for c in other.completions] != [c.text for c in first.completions]
 
 
 async def test_a_cancelled_call_frees_its_rows_and_its_id(server: Server) -> None:

@@ -16,6 +16,7 @@ from attune.simulation import judge
 from attune.simulation.taste import Standardised
 from attune.simulation.traffic import Answer, Traffic, TrafficLog
 from attune.simulation.users import Customs, Population
+from support.eventually import eventually
 from unit.client.servers import REVISION, SmallServer, running_server
 
 QUICK = Customs(reading_s=(0.0, 0.0), late_s=(0.01, 0.05), late_rate=0.5, twice_rate=0.3, never_rate=0.1)
@@ -83,11 +84,11 @@ async def test_failures_are_counted_by_reason(client: AsyncClient, small: SmallS
 async def test_a_stop_ends_the_visits_between_two(client: AsyncClient) -> None:
     made, stop = traffic(client), asyncio.Event()
     running = asyncio.create_task(made.run(2, 60.0, stop))
-    async with asyncio.timeout(10):
-        while made.visits < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: made.visits >= 2)
     stop.set()
     await asyncio.wait_for(running, 10)
+    assert len(made.log.answers) >= 2
+    assert made.log.failed_requests == 0
 
 
 def test_first_served_is_the_earliest() -> None:

@@ -72,3 +72,12 @@ def test_json_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "input.json").write_text("[1]")
     with pytest.raises(ValueError, match="no JSON object"):
         read_json(tmp_path / "input.json")
+
+
+def test_an_input_is_amended_field_by_field(tmp_path):
+    state = StateFolder(tmp_path)
+    with state.write_input(1) as folder:
+        write_json(folder / "input.json", {"kind": "policy", "number": 2})
+    state.amend_input(1, number=3)
+    assert read_json(state.input_of(1) / "input.json") == {"kind": "policy", "number": 3}
+    assert [path.name for path in state.input_of(1).iterdir()] == ["input.json"]

@@ -5,9 +5,10 @@ import random
 from contextlib import suppress
 
 import pytest
-from attune.domain.errors import EpochSuperseded, InvalidInput
+from attune.domain.errors import EpochSuperseded, InvalidInput, ServerUnavailable, TrainingStopped
 from attune.platform.registry.registry import Registry
 from attune.trainer import policy_step
+from attune.trainer.policy_learner import PolicyLearner
 from support.eventually import eventually
 from support.training import POLICY, REWARD, InProcessServers, open_loop, publish_first, settings
 
@@ -99,6 +100,8 @@ async def test_waits_out_servers_that_are_down(tmp_path, servers):
     async with Running(settings(tmp_path), servers) as running:
         servers.is_down = True
         await eventually(lambda: "waits for a service" in running.loop.reason, timeout_s=20)
+        failed = running.loop.workspace.metrics.calls_failed.labels("policy")._value.get()
+        assert failed >= 1
         servers.is_down = False
         await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
 
@@ -116,16 +119,95 @@ async def test_a_rejected_policy_restores_weights_optimizer_and_kl(tmp_path, ser
         await eventually(lambda: w.phase != "stopped", timeout_s=20)
 
 
+async def test_a_number_that_is_not_finite_stops_training_and_forgets_the_step(tmp_path, servers, monkeypatch):
+    def poisoned(self, *_: object) -> None:
+        raise TrainingStopped("not finite in the PPO update: policy_loss")
+
+    monkeypatch.setattr(PolicyLearner, "update", poisoned)
+    async with Running(settings(tmp_path), servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "stopped" and w.progress.step == 2, timeout_s=60)
+        assert "not finite" in w.stop_reason
+        assert w.state.input_of(3) is None
+        assert servers.registry.revisions(POLICY) == [1]
+        assert w.progress.pieces == w.progress.fallback
+
+
+async def test_a_restart_does_not_lift_a_stop_but_a_person_does(tmp_path, servers):
+    s = settings(tmp_path, gate={"prompts": 8, "kl_ceiling": 1e-9})
+    async with Running(s, servers) as running:
+        await eventually(lambda: running.loop.workspace.phase == "stopped", timeout_s=60)
+    async with Running(s, servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: w.phase == "stopped", timeout_s=20)
+        assert "KL exceeded its ceiling" in running.loop.reason
+        running.loop.resume()
+        await eventually(lambda: w.phase not in ("stopped", "paused"), timeout_s=20)
+        running.loop.pause("so that nothing stops it again")
+    assert open_loop(s, servers, asyncio.Event()).workspace.stop_reason == ""
+
+
+class Killed(BaseException):
+    """Not an Exception, as no handler sees a kill."""
+
+
+async def test_killed_at_the_gate_it_goes_on_from_there(tmp_path, servers, monkeypatch):
+    """A new process has read neither examples nor prompts yet; the gate needs the latter."""
+
+    async def killed(*_: object) -> None:
+        raise Killed
+
+    s = settings(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(policy_step, "_judge", killed)
+        with pytest.raises(Killed):
+            await open_loop(s, servers, asyncio.Event()).run()
+    assert servers.registry.revisions(POLICY) == [1, 2]
+    async with Running(s, servers) as running:
+        assert not running.loop.workspace.progress.settled
+        await eventually(lambda: running.facts["ppo_steps"] == 2 and running.loop.workspace.phase == "idle", 60)
+    assert servers.registry.revisions(POLICY) == [1, 2, 3]
+    assert running.loop.workspace.figures["win_rate_comparisons"] == 8
+
+
 async def test_a_person_promotes_and_rolls_back(tmp_path, servers):
     async with Running(settings(tmp_path), servers) as running:
         await eventually(lambda: running.facts["ppo_steps"] == 2, timeout_s=60)
         await eventually(lambda: running.loop.workspace.phase == "idle", timeout_s=60)
-        move = await running.loop.promote(1, "ana", "the old one was better")
+        move = await running.loop.promote(POLICY.revision(1), "ana", "the old one was better")
         assert (move.number, move.actor) == (1, "ana")
         assert running.facts["policy"] == 1
         back = await running.loop.roll_back("policies", "ana", "")
         assert back.number == move.previous
         assert servers.registry.alias(POLICY, "stable").number == back.number
+
+
+async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path, servers):
+    epoch = servers.registry.newest_epoch(POLICY)
+    servers.registry.publish(POLICY.revision(2), tmp_path / "first" / "policy", epoch=epoch)
+    async with Running(settings(tmp_path, reward={"new_examples": 10_000}), servers) as running:
+        asked = asyncio.ensure_future(running.loop.promote(POLICY.revision(2), "ana", "too late"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await running.loop.promote(POLICY.revision(1), "ana", "in time")
+    moves = servers.registry.history(POLICY, "stable")
+    assert "too late" not in {move.reason for move in moves}
+    assert moves[0].reason == "in time"
+
+
+async def test_a_step_whose_gate_has_not_spoken_gives_way_to_a_person(tmp_path, servers, monkeypatch):
+    async def silent(*_: object) -> None:
+        raise ServerUnavailable("the gate cannot ask", metadata={"server": "policy"})
+
+    monkeypatch.setattr(policy_step, "_judge", silent)
+    async with Running(settings(tmp_path), servers) as running:
+        w = running.loop.workspace
+        await eventually(lambda: not w.progress.settled and "waits for a service" in running.loop.reason, 60)
+        before = w.learners.policy.updates
+        await running.loop.promote(POLICY.revision(1), "ana", "as it was")
+        assert running.facts["policy"] == 1
+        assert (before, w.learners.policy.updates) == (1, 0)
+        assert "pending" not in running.facts
 
 
 async def test_rollback_without_a_revision_before_is_refused(tmp_path, servers):

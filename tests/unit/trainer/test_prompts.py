@@ -74,3 +74,18 @@ def test_a_bad_line_is_named(tmp_path, line):
     path.write_text('{"prompt": "fine"}\n' + line)
     with pytest.raises(InvalidInput, match=r"prompts\.jsonl:2"):
         read_prompts(path)
+
+
+@pytest.mark.parametrize("content", [None, b'{"prompt": "caf\xe9"}'], ids=["absent", "latin-1"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "prompts.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"prompts\.jsonl cannot be read"):
+        read_prompts(path)
+
+
+def test_a_line_ends_at_its_newline_alone(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "one\u2028two"}\n')
+    assert read_prompts(path) == [Prompt.user("one\u2028two")]

@@ -79,3 +79,14 @@ async def test_a_rejected_revision_leaves_its_examples_new(loop, monkeypatch):
     assert w.registry.alias(REWARD, "stable").number == 1
     assert w.progress.pieces["gate"] == "gate-00000001"
     assert w.progress.pieces["reward"] == "reward-00000000"
+
+
+async def test_a_number_that_a_stage_took_meanwhile_is_left_to_it(loop, tmp_path):
+    w = loop.workspace
+    reward_step._gather(w, 1)
+    w.registry.publish(REWARD.revision(2), tmp_path / "first" / "tiny-gate", epoch=w.epoch)
+    await reward_step.run(w, 1)
+    assert w.registry.revisions(REWARD) == [1, 2, 3]
+    assert w.registry.manifest(REWARD.revision(3)).step == 1
+    assert w.registry.alias(REWARD, "stable").number == w.progress.facts["reward"] == 3
+    assert w.outcomes.keys() == {1, 3}

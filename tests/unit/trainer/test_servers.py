@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
+from attune.api.policy.v1 import control_pb2 as policy_pb2
+from attune.api.reward.v1 import reward_pb2
 from attune.domain.errors import EpochSuperseded, NoRevision, QueueFull, ServerUnavailable
 from attune.domain.generations import Purpose, Sampling
 from attune.domain.prompts import Prompt
 from attune.trainer.servers import PAIRS_PER_CALL, TRANSIENT, GrpcServers
-from unit.client.control_servers import running_control_server
+from unit.client.control_servers import SmallModelServer, running_control_server
 from unit.client.servers import SmallServer
+from unit.platform.rpc.echo import echo
 
 
 @pytest.fixture
@@ -20,12 +24,20 @@ def small():
         yield server
 
 
-@pytest_asyncio.fixture
-async def servers(small: SmallServer) -> AsyncIterator[GrpcServers]:
+@asynccontextmanager
+async def gathered(small: SmallServer) -> AsyncIterator[GrpcServers]:
     names = ("policy", "policy_control", "reward", "reward_control", "join_control")
     made = GrpcServers(**dict.fromkeys(names, small.address), timeout_s=10.0)
-    yield made
-    await made.close()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest_asyncio.fixture
+async def servers(small: SmallServer) -> AsyncIterator[GrpcServers]:
+    async with gathered(small) as made:
+        yield made
 
 
 async def test_a_rollout_is_pinned_seeded_and_never_for_a_user(small: SmallServer, servers: GrpcServers) -> None:
@@ -38,6 +50,10 @@ async def test_a_rollout_is_pinned_seeded_and_never_for_a_user(small: SmallServe
     )  # fmt: skip
     asked = request.sampling
     assert (asked.seed, asked.max_tokens, asked.temperature, asked.completions) == (5, 9, 0.7, 2)
+    # Said, not left to what the policy server gives users.
+    assert asked.HasField("top_p")
+    assert asked.HasField("top_k")
+    assert (asked.top_p, asked.top_k) == (1.0, 0)
 
 
 async def test_scores_come_in_order_over_several_calls(small: SmallServer, servers: GrpcServers) -> None:
@@ -52,6 +68,43 @@ async def test_a_deposed_trainer_is_told(servers: GrpcServers) -> None:
     await servers.load_reward("rewards/support/revisions/3", 2)
     with pytest.raises(EpochSuperseded):
         await servers.load_policy("policies/support/revisions/3", 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda s: s.rollout(Prompt.user("hi"), Sampling(), ""), "policy"),
+        (lambda s: s.score("", [(Prompt.user("hi"), "x")]), "reward"),
+        (lambda s: s.load_policy("7", 1), "policy"),
+        (lambda s: s.load_reward("7", 1), "reward"),
+        (lambda s: s.read_examples(0, 0), "join"),
+        (lambda s: s.read_prompts(), "join"),
+    ],
+    ids=["rollout", "score", "load_policy", "load_reward", "read_examples", "read_prompts"],
+)
+async def test_who_did_not_answer_is_named(ask, name: str) -> None:
+    addresses = ("policy", "policy_control", "reward", "reward_control", "join_control")
+    away = GrpcServers(**dict.fromkeys(addresses, "127.0.0.1:1"), timeout_s=0.3)
+    with pytest.raises(TRANSIENT) as raised:
+        await ask(away)
+    assert raised.value.metadata["server"] == name
+    await away.close()
+
+
+async def test_a_call_made_for_another_gets_what_is_left_of_its_deadline() -> None:
+    policy = SmallModelServer(policy_pb2)
+    with running_control_server(policy=policy) as small:
+        async with gathered(small) as servers:
+
+            async def promote(request, context) -> reward_pb2.ScoreResponse:
+                await servers.load_policy("policies/support/revisions/3", 2)
+                return reward_pb2.ScoreResponse()
+
+            async with echo(promote) as running:
+                await running.score(4.0)
+            await servers.load_policy("policies/support/revisions/3", 2)
+    served, own = policy.left_s
+    assert served <= 4.1 < own <= 10.1  # gRPC rounds up
 
 
 async def test_a_page_of_examples_carries_its_cursors(servers: GrpcServers) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attune.platform.config import AppPort, ServiceSettings
+from attune.platform.config import AppPort, LogLevel, ServiceSettings
 
 
 class IngestSettings(ServiceSettings):
@@ -17,7 +17,7 @@ class IngestSettings(ServiceSettings):
     app: AppPort = AppPort(port=7003)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
     events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
     events_max_bytes: int = Field(0, ge=0, description="Most bytes of a topic's file; 0: as the disk allows.")
     queue_events: int = Field(10_000, ge=1, description="Most events that wait for a write; more are refused.")

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from attune.feedback.join.rows import Limits
-from attune.platform.config import ControlPort, ServiceSettings
+from attune.platform.config import ControlPort, LogLevel, ServiceSettings
 
 DAY_S = 86_400.0
 MICROSECONDS = 1_000_000
@@ -21,7 +21,7 @@ class JoinSettings(ServiceSettings):
     control: ControlPort = ControlPort(port=7104)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7204, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
     events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
     events_max_bytes: int = Field(0, ge=0, description="Most bytes of the dead letters' file; 0: as the disk allows.")
     database: str = Field("sqlite:///attune-data/join.db", description="SQLAlchemy URL of the join database.")

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from attune.domain.errors import AddressInUse
 from attune.platform.rpc.interceptors import RpcMetrics, ServerInterceptor
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -32,7 +33,9 @@ Register = Callable[[grpc.aio.Server], None]
 
 
 class RpcServer:
-    """`services` maps full service names to what registers their servicer. `port` 0 takes a free one."""
+    """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
+
+    AddressInUse if it cannot listen there."""
 
     def __init__(
         self,
@@ -53,7 +56,10 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        self.port = self._server.add_insecure_port(f"{address}:{port}")
+        try:
+            self.port = self._server.add_insecure_port(f"{address}:{port}")
+        except RuntimeError as error:  # all that gRPC says of any reason
+            raise AddressInUse(f"cannot listen on {address}:{port}; another process has it, or no such host") from error
         self.address = f"{address}:{self.port}"
 
     async def start(self) -> None:

@@ -81,7 +81,7 @@ def train_reward_model(
         training_examples=len(training),
         validation_examples=len(validation),
         dropped_too_long=len(preferences) - len(fitting),
-        metrics=learner.rewards.normalise(fixed) | held_out_figures(learner.rewards, validation),
+        metrics=_scale(learner.rewards, fixed) | held_out_figures(learner.rewards, validation),
     )
 
     def write(folder: Path) -> None:
@@ -100,6 +100,12 @@ def held_out_figures(learner: RewardLearner, preferences: Sequence[Preference]) 
         "accuracy": sum(judged.outcomes) / len(judged.outcomes),
         "calibration_error": judged.calibration_error,
     }
+
+
+def _scale(learner: RewardLearner, anchors: Sequence[Anchor]) -> dict[str, float]:
+    """Normalises; mean and deviation alone, for a first revision has drifted from nothing."""
+    figures = learner.normalise(anchors)
+    return {name: figures[name] for name in ("anchor_mean", "anchor_std")}
 
 
 class _PreferenceLearner:

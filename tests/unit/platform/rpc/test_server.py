@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 from attune.api.reward.v1 import reward_pb2
+from attune.domain.errors import AddressInUse
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -38,7 +39,8 @@ async def test_health_is_what_it_was_told(service: str) -> None:
 
 async def test_health_needs_no_deadline() -> None:
     async with echo(answer) as running:
-        await health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest())
+        response = await health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest())
+    assert response.status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_reflection_lists_the_service() -> None:
@@ -53,7 +55,7 @@ async def test_reflection_lists_the_service() -> None:
 
 async def test_a_taken_port_is_an_error() -> None:
     async with echo(answer) as running:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(AddressInUse, match=f"cannot listen on {running.server.address}"):
             RpcServer({}, host="127.0.0.1", port=running.server.port, metrics=RpcMetrics(CollectorRegistry()))
 
 

@@ -55,7 +55,8 @@ def test_what_people_like_scores_higher(tmp_path: Path, preferences: Path, famil
 def test_the_anchors_score_0_and_1_and_are_kept(tmp_path: Path, preferences: Path) -> None:
     base = tiny_policy_folder(tmp_path / "base")
     anchors = [("order 1", text) for text in ("thanks", "no", "well", "quite another answer")]
-    train_reward_model([preferences], tmp_path / "reward", base, SETTINGS, anchors=anchors)
+    result = train_reward_model([preferences], tmp_path / "reward", base, SETTINGS, anchors=anchors)
+    assert result.metrics.keys() == {"accuracy", "calibration_error", "anchor_mean", "anchor_std"}
     assert read_anchors(tmp_path / "reward") == anchors
     loaded = load_reward_model(tmp_path / "reward")
     prompt = render_prompt(loaded.tokenizer, "order 1")

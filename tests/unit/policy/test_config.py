@@ -1,0 +1,43 @@
+"""Settings of the policy server: they run on a laptop as they are, and what they say reaches the engine."""
+
+from __future__ import annotations
+
+import pytest
+from attune.domain.errors import ConfigurationInvalid
+from attune.domain.generations import Sampling
+from attune.platform.config import load_settings
+from attune.policy.config import PolicySettings
+from attune.policy.engine import EngineLimits
+
+
+def test_the_defaults_hold() -> None:
+    settings = PolicySettings()
+    assert settings.defaults.sampling() == Sampling()
+    assert settings.engine.limits() == EngineLimits()
+    ports = [settings.app.port, settings.control.port, settings.metrics_port]
+    assert len(set(ports)) == 3
+
+
+def test_what_is_said_reaches_sampling_and_engine() -> None:
+    flags = ["defaults.max_tokens=7", "defaults.top_p=0.5", "engine.running=2", "engine.queued=3"]
+    settings = load_settings(PolicySettings, flags)
+    assert settings.defaults.sampling() == Sampling(max_tokens=7, top_p=0.5)
+    assert settings.engine.limits() == EngineLimits(2, 3)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "control.host=0.0.0.0",
+        "dtype=float16",
+        "defaults.temperature=0",
+        "defaults.top_p=1.5",
+        "engine.running=0",
+        "app.port=70000",
+        "record_wait_s=0",
+        "poll_interval_s=-1",
+    ],
+)
+def test_what_cannot_hold_is_refused_by_its_key(flag: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match=flag.partition("=")[0]):
+        load_settings(PolicySettings, [flag])
