@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from contextlib import ExitStack
-from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -21,7 +20,7 @@ from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Tail
 from attune.platform.events.log import RETENTION_S, EventLog, Topic
-from attune.platform.events.sqlite import SqliteEventLog
+from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -38,7 +37,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     metrics = new_metrics()
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
+        events = open_event_log(settings)
         engine = open_database(settings.database)
         stack.callback(engine.dispose)
         _carry_erasures(settings, engine)
