@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from attune.cli.kafka import kafka_flags, kafka_option, open_topics
 from attune.cli.output import print_json
-from attune.cli.service import KNOWN_SERVICES
-from attune.domain.errors import ConfigurationInvalid
-from attune.platform.config import load_settings
-from attune.platform.events.settings import EventLogSettings
 
 if TYPE_CHECKING:
     from attune.platform.events.kafka.topics import Difference, Layout
@@ -24,16 +19,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TopicsSettings(EventLogSettings):
-    """How the cluster is reached: the same settings as those of the services."""
-
-    service: ClassVar[str] = "topics"
-
-
 def _cluster_options(command: F) -> F:
     options = [
-        click.option("--kafka", metavar="HOST:PORT", default="", help="Short for --set kafka.bootstrap=HOST:PORT."),
-        click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
+        kafka_option,
         click.option("--set", "flags", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated."),
         click.option("--partitions", type=click.IntRange(1), default=3, show_default=True, help="Of each topic."),
         click.option(
@@ -54,18 +42,15 @@ def _cluster_options(command: F) -> F:
 def topics() -> None:
     """Make and check the topics on Kafka.
 
-    Settings are those of the services: --set kafka.tls=true, ATTUNE_TOPICS_KAFKA__PASSWORD, or a TOML file.
+    Settings are those of the services: --set kafka.tls=true, ATTUNE_TOPICS_KAFKA__PASSWORD, or a file for --kafka.
     """
 
 
 @topics.command("create")
 @_cluster_options
-def create(as_json: bool, **given: Any) -> None:
+def create(kafka: str, flags: tuple[str, ...], as_json: bool, **layout: Any) -> None:
     """Make the topics that are absent; the exit status is 1 if one that is there differs."""
-    from attune.platform.events.kafka.topics import Topics
-
-    settings, layout = _understood(**given)
-    with Topics(settings.kafka, layout) as cluster:
+    with open_topics([*kafka_flags(kafka), *flags], _layout(**layout)) as cluster:
         made, differences = cluster.create(), cluster.check()
     if not as_json:
         for name in made:
@@ -75,25 +60,16 @@ def create(as_json: bool, **given: Any) -> None:
 
 @topics.command("check")
 @_cluster_options
-def check(as_json: bool, **given: Any) -> None:
+def check(kafka: str, flags: tuple[str, ...], as_json: bool, **layout: Any) -> None:
     """Say what differs from what `create` would make; the exit status is 1 if anything does."""
-    from attune.platform.events.kafka.topics import Topics
-
-    settings, layout = _understood(**given)
-    with Topics(settings.kafka, layout) as cluster:
+    with open_topics([*kafka_flags(kafka), *flags], _layout(**layout)) as cluster:
         _tell([], cluster.check(), as_json)
 
 
-def _understood(
-    kafka: str, config: Path | None, flags: tuple[str, ...], partitions: int, replication_factor: int, fsync: bool
-) -> tuple[TopicsSettings, Layout]:
+def _layout(partitions: int, replication_factor: int, fsync: bool) -> Layout:
     from attune.platform.events.kafka.topics import Layout
 
-    flags += (f"kafka.bootstrap={kafka}",) if kafka else ()
-    settings = load_settings(TopicsSettings, flags, config, dict(os.environ), KNOWN_SERVICES)
-    if not settings.kafka.bootstrap:
-        raise ConfigurationInvalid("say which cluster: --kafka HOST:PORT; the embedded log makes its files by itself")
-    return settings, Layout(partitions, replication_factor, fsync)
+    return Layout(partitions, replication_factor, fsync)
 
 
 def _tell(made: list[str], differences: list[Difference], as_json: bool) -> None:

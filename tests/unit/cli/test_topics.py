@@ -39,7 +39,7 @@ def test_create_then_check_then_find_what_was_changed(runner: CliRunner, broker:
 def test_settings_come_from_a_file(runner: CliRunner, broker: Broker, topic_prefix: str, tmp_path: Path) -> None:
     config = tmp_path / "cluster.toml"
     config.write_text(f'[kafka]\nbootstrap = "{broker.address}"\ntopic_prefix = "{topic_prefix}"\n')
-    assert runner.invoke(topics, ["create", "--config", str(config)]).exit_code == 0
+    assert runner.invoke(topics, ["create", "--kafka", str(config)]).exit_code == 0
 
 
 def test_no_cluster_is_no_guess(runner: CliRunner) -> None:

@@ -22,7 +22,7 @@ class KafkaSettings(Section):
 
     bootstrap: str = Field("", description="HOST:PORT of one or more brokers, by commas; empty: the embedded log.")
     topic_prefix: str = Field(
-        "", description="Put before the names of the topics, so that systems can share a cluster."
+        "", pattern=r"^[A-Za-z0-9._-]{0,200}$", description="Put before the topics' names: systems can share a cluster."
     )
     client_id: str = Field("attune", description="How the broker's logs and quotas name this process.")
     tls: bool = Field(False, description="Encrypt, and check the broker's certificate.")

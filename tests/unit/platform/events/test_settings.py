@@ -44,6 +44,7 @@ def test_with_a_broker_it_is_kafka() -> None:
         (SCRAM, "belong together"),
         ({"mechanism": "PLAIN", "username": "ada", "password": "x"}, "needs tls"),
         ({"mechanism": "MAGIC"}, "mechanism"),
+        ({"topic_prefix": "no spaces "}, "topic_prefix"),
     ],
 )
 def test_half_a_security_is_refused(values: dict[str, object], said: str) -> None:
