@@ -28,6 +28,8 @@ from attune.platform.events.settings import KafkaSettings
 BATCH_BYTES = 1_000_000
 # How long a batch waits for the append's next value; the last one ends the wait.
 LINGER_MS = 5
+# Short, so that callers hear soon while the broker is away.
+CONNECT_SHARE = 0.25
 CLOSE_TIMEOUT_S = 1.0
 
 
@@ -70,7 +72,7 @@ class KafkaTopicProducer:
             return connect(
                 _Client,
                 self._settings,
-                self._settings.append_timeout_s / 2,
+                self._settings.append_timeout_s * CONNECT_SHARE,
                 acks="all",
                 enable_idempotence=True,
                 allow_auto_create_topics=False,
