@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e lint types imports protos protos-check
+.PHONY: help install demo test e2e kafka test-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,10 +25,16 @@ demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" 
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
 test: install ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
+
+kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
+	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
+
+test-kafka: install ## The tests that need a real Kafka broker or a real PostgreSQL.
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
 
 lint: install ## Style of the code.
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from support.kafka import broker, kafka_settings, topic_prefix  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Real processes of ingest and join, killed while people send feedback: what was acknowledged counts exactly once."""
+"""Real processes of ingest and join, killed while people send feedback: what was acknowledged counts exactly once.
+
+On the embedded log, and on Kafka, whose broker is killed as well.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,11 +23,15 @@ from attune.api.events.v1 import events_pb2
 from attune.client import Client, FeedbackEvent, Rating, RetryPolicy, new_event
 from attune.client.control import FeedbackControlClient
 from attune.domain.errors import AttuneError
-from attune.platform.events.log import Topic
+from attune.platform.events.kafka.log import KafkaEventLog
+from attune.platform.events.log import EventLog, Topic
+from attune.platform.events.settings import KafkaSettings
 from attune.platform.events.sqlite import SqliteEventLog
+from broker import Broker
 from feedback_samples import APP, a_generation, completion
+from support.kafka import read_all
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 EVENTS, SENDERS, KILLS = 400, 4, 4
 QUICK = RetryPolicy(attempts=2, first_s=0.01)
 
@@ -34,14 +42,33 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+@dataclass
+class Place:
+    """An event log, the settings of who uses it, and the broker that may be killed, if there is one."""
+
+    log: EventLog
+    settings: list[str]
+    broker: Broker | None
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "embedded":
+        return Place(SqliteEventLog(tmp_path / "attune-data" / "events"), [], None)
+    settings: KafkaSettings = request.getfixturevalue("kafka_settings")
+    flags = [f"kafka.bootstrap={settings.bootstrap}", f"kafka.topic_prefix={settings.topic_prefix}"]
+    return Place(KafkaEventLog(settings), flags, request.getfixturevalue("broker"))
+
+
 class Process:
     """A service that can be killed and started again at the same port."""
 
-    def __init__(self, folder: Path, name: str, port_key: str) -> None:
+    def __init__(self, folder: Path, name: str, port_key: str, settings: list[str]) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
-        self._command += ["--set", f"{port_key}={self.port}", "--set", "log_level=error"]
+        for setting in (f"{port_key}={self.port}", "log_level=error", *settings):
+            self._command += ["--set", setting]
         self._folder, self._process = folder, None
 
     def start(self) -> None:
@@ -85,17 +112,14 @@ def send_all(address: str, events: list[FeedbackEvent], taken: list[str], deadli
             taken.append(event.event_id)
 
 
-def write_generation(folder: Path) -> None:
-    producer = SqliteEventLog(folder / "attune-data" / "events").producer(Topic.GENERATIONS)
+def write_generation(log: EventLog) -> None:
+    producer = log.producer(Topic.GENERATIONS)
     producer.append([events_pb2.GenerationBatch(generations=[a_generation(1).to_proto()]).SerializeToString()])
     producer.close()
 
 
-def ids_in_log(folder: Path) -> list[str]:
-    consumer = SqliteEventLog(folder / "attune-data" / "events").consumer(Topic.FEEDBACK)
-    records = consumer.read(0, 0, max_records=100_000, max_bytes=1 << 30)
-    consumer.close()
-    batches = [events_pb2.FeedbackBatch.FromString(record.value) for record in records]
+def ids_in_log(log: EventLog) -> list[str]:
+    batches = [events_pb2.FeedbackBatch.FromString(record.value) for record in read_all(log, Topic.FEEDBACK)]
     return [accepted.event.event_id for batch in batches for accepted in batch.events]
 
 
@@ -115,13 +139,14 @@ def read_everything(client: FeedbackControlClient, want: int, deadline: float) -
 
 
 @pytest.mark.slow
-def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(tmp_path: Path) -> None:
+def test_acknowledged_feedback_counts_once_through_kills(tmp_path: Path, place: Place) -> None:
     dice = random.Random(5)
     deadline = time.monotonic() + PATIENCE_S
-    write_generation(tmp_path)
+    write_generation(place.log)
     events = [new_event(APP, Rating(completion(1), 1.0), subject_id=f"person {n}") for n in range(EVENTS)]
     taken: list[str] = []
-    ingest, join = Process(tmp_path, "ingest", "app.port"), Process(tmp_path, "join", "control.port")
+    ingest = Process(tmp_path, "ingest", "app.port", place.settings)
+    join = Process(tmp_path, "join", "control.port", place.settings)
     with running(ingest), running(join):
         senders = [
             threading.Thread(target=send_all, args=[ingest.address, events[i::SENDERS], taken, deadline])
@@ -133,6 +158,9 @@ def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(tmp_
             while len(taken) < kill * EVENTS / (KILLS + 1):
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
+            if place.broker and kill % 2 == 0:
+                place.broker.kill()
+                place.broker.start()
             for process in dice.sample([ingest, join], dice.randint(1, 2)):
                 process.kill()
                 process.start()
@@ -145,4 +173,4 @@ def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(tmp_
     wanted = sorted(event.event_id for event in events)
     assert sorted(taken) == wanted
     assert sorted(examples) == wanted
-    assert set(ids_in_log(tmp_path)) == set(wanted)
+    assert set(ids_in_log(place.log)) == set(wanted)

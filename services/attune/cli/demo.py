@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from attune.cli.kafka import kafka_flags, kafka_option, make_topics
 from attune.cli.output import print_json
 from attune.cli.supervisor import QUIET_THREADS, Endpoints, Supervisor, settings_of
 from attune.domain.errors import AttuneError, InvalidInput
@@ -53,6 +55,7 @@ AT_MOST = {"kl": 5.0, "freshness_p50_s": 20.0, "wall_s": 600.0, "failed_requests
 )
 @click.option("--shuffled", is_flag=True, help="Control: users act at random, so there is nothing to learn.")
 @click.option("--mistakes", type=click.FloatRange(0, 1), help="Share of feedback that is a plain mistake. Default: 0.1")
+@kafka_option
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the last line of JSON on standard output.")
 @click.option("--check", is_flag=True, help="Exit with status 1 if a figure misses the demo's bar.")
 def demo(
@@ -64,6 +67,7 @@ def demo(
     reuse: Path | None,
     shuffled: bool,
     mistakes: float | None,
+    kafka: str,
     as_json: bool,
     check: bool,
 ) -> None:
@@ -79,7 +83,7 @@ def demo(
         raise InvalidInput(f"{reuse} holds no models/sft of an earlier run")
     os.environ.update(QUIET_THREADS)  # read by torch's threads when they start
     console = Console(stderr=as_json, highlight=False)
-    report = asyncio.run(_run(folder, judge, seed, minutes, reuse, shuffled, mistakes, console))
+    report = asyncio.run(_run(folder, judge, seed, minutes, reuse, shuffled, mistakes, kafka_flags(kafka), console))
     _show(report, folder, console)
     print_json(dict(report.summary))
     if check and (missed := missed_bars(report.summary)):
@@ -90,6 +94,12 @@ def missed_bars(summary: Mapping[str, Any]) -> list[str]:
     """The figures that miss their bar, each beside it."""
     low = [f"{k} {summary[k]:.3g} < {bar}" for k, bar in AT_LEAST.items() if not summary[k] >= bar]
     return low + [f"{k} {summary[k]:.3g} > {bar}" for k, bar in AT_MOST.items() if not summary[k] <= bar]
+
+
+def with_own_topics(kafka: list[str]) -> list[str]:
+    """The settings of a cluster with a prefix that no other run has, so that runs do not read each other's events."""
+    given = [flag.partition("=")[2] for flag in kafka if flag.startswith("kafka.topic_prefix=")]
+    return [*kafka, f"kafka.topic_prefix={''.join(given)}demo-{secrets.token_hex(4)}."] if kafka else []
 
 
 class _Services(Supervisor):
@@ -107,6 +117,7 @@ async def _run(
     reuse: Path | None,
     shuffled: bool,
     mistakes: float | None,
+    kafka: list[str],
     console: Console,
 ) -> Report:
     from attune.platform.registry.registry import Registry
@@ -127,7 +138,10 @@ async def _run(
     system.mkdir(parents=True)
     endpoints = Endpoints.free()
     endpoints.save(system)
-    settings = settings_of(system, endpoints, os.cpu_count() or 1)
+    cluster = with_own_topics(kafka)
+    if cluster:
+        make_topics(cluster, say)
+    settings = settings_of(system, endpoints, os.cpu_count() or 1, cluster)
     settings["trainer"] += recipe.trainer()
     services = _Services(system, endpoints, settings, say)
     stage = Stage(folder, Registry(system / "registry"), services, say, lambda name: _progress(name, say))

@@ -25,6 +25,7 @@ COMMANDS = {
     "pretrain": ("pretrain:pretrain", "Make a base model from text."),
     "sft": ("sft:sft", "Fine-tune a model on demonstrations."),
     "reward-model": ("reward_model:reward_model", "Train a reward model on rankings, pairs and ratings."),
+    "topics": ("topics:topics", "Make and check the topics on a Kafka cluster."),
     "policy": ("policy:policy", "Run the policy server."),
     "reward": ("reward:reward", "Run the reward server."),
     "trainer": ("trainer:trainer", "Run the trainer."),

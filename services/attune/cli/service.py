@@ -20,8 +20,8 @@ from attune.platform.config import listing, load_settings
 from attune.platform.lifecycle import EXIT_MISCONFIGURED, die_with_parent, run
 
 SERVICES = ("policy", "reward", "ingest", "join", "trainer")
-NOT_SETTINGS = ("cli", "supervisor")
-"""ATTUNE_CLI_… are options of commands, ATTUNE_SUPERVISOR_PID is the supervisor's."""
+KNOWN_SERVICES = (*SERVICES, "topics", "cli", "supervisor")
+"""Nobody is warned about their variables: ATTUNE_CLI_… are options of commands, the supervisor's is its process id."""
 
 
 def service_command(name: str, package: str, settings_class: str, summary: str) -> click.Command:
@@ -39,7 +39,7 @@ def service_command(name: str, package: str, settings_class: str, summary: str) 
                 click.echo(f"{setting.key} ({setting.type}, {setting.default or 'empty'}): {setting.description}")
             return
         try:
-            settings = load_settings(cls, flags, config, dict(os.environ), (*SERVICES, *NOT_SETTINGS))
+            settings = load_settings(cls, flags, config, dict(os.environ), KNOWN_SERVICES)
         except ConfigurationInvalid as error:
             click.echo(f"attune {name}: {error.message}", err=True)
             sys.exit(EXIT_MISCONFIGURED)

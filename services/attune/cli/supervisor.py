@@ -88,14 +88,14 @@ class Endpoints:
         (folder / "endpoints.json").write_text(json.dumps(addresses, indent=2) + "\n")
 
 
-def settings_of(folder: Path, endpoints: Endpoints, cores: int) -> dict[str, list[str]]:
-    """KEY=VALUE settings by service that make one system under `folder`."""
-    registry, events = f"registry={folder / 'registry'}", f"events_folder={folder / 'events'}"
+def settings_of(folder: Path, endpoints: Endpoints, cores: int, kafka: Sequence[str] = ()) -> dict[str, list[str]]:
+    """KEY=VALUE settings by service that make one system under `folder`; `kafka` are those of its cluster, if any."""
+    registry, events = f"registry={folder / 'registry'}", [f"events_folder={folder / 'events'}", *kafka]
     own = {
-        "policy": [registry, events, f"cache_folder={folder / 'cache'}", f"threads={cores}"],
+        "policy": [registry, *events, f"cache_folder={folder / 'cache'}", f"threads={cores}"],
         "reward": [registry, f"cache_folder={folder / 'cache'}", f"threads={cores}"],
-        "ingest": [events],
-        "join": [registry, events, f"database=sqlite:///{folder / 'join.db'}"],
+        "ingest": [*events],
+        "join": [registry, *events, f"database=sqlite:///{folder / 'join.db'}"],
         "trainer": [
             registry,
             f"state_folder={folder / 'trainer'}",

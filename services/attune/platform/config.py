@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from attune.domain.errors import ConfigurationInvalid
 
@@ -87,7 +87,7 @@ def load_settings(
     for source in (
         _from_file(config) if config else {},
         _from_environment(cls, environ or {}, known_services),
-        _from_flags(flags),
+        _from_flags(cls, flags),
     ):
         _merge(values, source)
     _refuse_unknown(cls, values)
@@ -140,12 +140,17 @@ def _from_environment(
     return values
 
 
-def _from_flags(flags: Sequence[str]) -> dict[str, Any]:
+def _from_flags(cls: type[BaseModel], flags: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    secrets = {setting.key for setting in listing(cls) if setting.type == SecretStr.__name__}
     for flag in flags:
         key, equals, value = flag.partition("=")
         if not equals:
             raise ConfigurationInvalid(f'"{flag}" is no KEY=VALUE')
+        if key.strip() in secrets:
+            raise ConfigurationInvalid(
+                f"{key.strip()} is a secret: give it in the environment or a file, not as a flag"
+            )
         _put(values, key.strip(), value)
     return values
 

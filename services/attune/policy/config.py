@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attune.domain.generations import Sampling
-from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section
+from attune.platform.events.settings import EventLogSettings
 from attune.policy.engine import EngineLimits
 
 
@@ -32,7 +33,7 @@ class EngineSettings(Section):
         return EngineLimits(self.running, self.queued)
 
 
-class PolicySettings(ServiceSettings):
+class PolicySettings(EventLogSettings):
     """Everything the policy server can be told."""
 
     service: ClassVar[str] = "policy"
@@ -40,7 +41,6 @@ class PolicySettings(ServiceSettings):
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
-    events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")

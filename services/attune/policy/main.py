@@ -14,7 +14,7 @@ from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
 from attune.platform.events.log import Topic
-from attune.platform.events.sqlite import SqliteEventLog
+from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
@@ -47,7 +47,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
         registry = Registry(settings.registry)
-        producer = SqliteEventLog(Path(settings.events_folder)).producer(Topic.GENERATIONS)
+        producer = open_event_log(settings).producer(Topic.GENERATIONS)
         stack.callback(producer.close)
         recorder = stack.enter_context(
             Recorder(producer, metrics, wait_s=settings.record_wait_s, queue_generations=settings.queue_generations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attune.cli.demo import AT_LEAST, AT_MOST, demo, missed_bars
+from attune.cli.demo import AT_LEAST, AT_MOST, demo, missed_bars, with_own_topics
 from attune.domain.errors import InvalidInput
 from attune.simulation.taste import BadJudge
 from click.testing import CliRunner
@@ -28,6 +28,15 @@ def test_a_judge_that_is_none_is_refused_before_anything_is_made(runner: CliRunn
     result = runner.invoke(demo, ["--out", str(tmp_path / "new"), "--judge", judge])
     assert isinstance(result.exception, BadJudge)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_on_kafka_has_topics_of_its_own() -> None:
+    assert with_own_topics([]) == []
+    given = ["kafka.bootstrap=127.0.0.1:9092", "kafka.topic_prefix=team."]
+    first, second = with_own_topics(given), with_own_topics(given)
+    assert first[:2] == given
+    assert first[2].startswith("kafka.topic_prefix=team.demo-")
+    assert first != second
 
 
 def test_bars() -> None:

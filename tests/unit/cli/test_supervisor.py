@@ -40,6 +40,9 @@ def test_every_service_finds_the_others(tmp_path: Path) -> None:
         assert f"events_folder={tmp_path / 'events'}" in settings[service]
     for service in ("policy", "reward", "join", "trainer"):
         assert f"registry={tmp_path / 'registry'}" in settings[service]
+    on_kafka = settings_of(tmp_path, endpoints, 2, ["kafka.bootstrap=127.0.0.1:9092"])
+    told = [service for service, own in on_kafka.items() if "kafka.bootstrap=127.0.0.1:9092" in own]
+    assert told == ["policy", "ingest", "join"]
     assert endpoints.serving_address("join") == "127.0.0.1:7104"
     assert endpoints.serving_address("policy") == "127.0.0.1:7001"
 

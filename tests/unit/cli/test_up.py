@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from attune.cli.up import up, with_flags
-from attune.domain.errors import ConfigurationInvalid
+from attune.domain.errors import ConfigurationInvalid, EventLogUnavailable
 from click.testing import CliRunner
 
 SETTINGS = {"policy": ["threads=1"], "trainer": []}
@@ -22,6 +22,14 @@ def test_a_flag_comes_behind_the_settings_of_its_service() -> None:
 def test_what_names_no_service_is_refused(flag: str) -> None:
     with pytest.raises(ConfigurationInvalid, match="services are policy, trainer"):
         with_flags(SETTINGS, (flag,))
+
+
+def test_a_cluster_that_does_not_answer_starts_nothing(runner: CliRunner, tmp_path: Path) -> None:
+    config = tmp_path / "cluster.toml"
+    config.write_text('[kafka]\nbootstrap = "127.0.0.1:1"\nrequest_timeout_s = 0.1\n')
+    result = runner.invoke(up, ["--folder", str(tmp_path / "data"), "--kafka", str(config), "--free-ports"])
+    assert isinstance(result.exception, EventLogUnavailable)
+    assert not (tmp_path / "data" / "logs").exists()
 
 
 def test_a_bad_flag_starts_nothing(runner: CliRunner, tmp_path: Path) -> None:

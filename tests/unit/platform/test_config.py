@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from attune.domain.errors import ConfigurationInvalid
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings, listing, load_settings
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 
 class Oven(Section):
@@ -99,6 +99,21 @@ def test_the_listing_names_every_setting_with_its_default() -> None:
         ("oven.fan", "bool", "False"),
     ]
     assert all(s.description for s in listing(BakerySettings))
+
+
+class SafeSettings(ServiceSettings):
+    service: ClassVar[str] = "safe"
+
+    code: SecretStr = Field(SecretStr(""), description="Opens it.")
+
+
+def test_a_secret_comes_from_the_environment_or_a_file_never_from_a_flag(tmp_path: Path) -> None:
+    opened = load_settings(SafeSettings, environ={"ATTUNE_SAFE_CODE": "1234"})
+    assert opened.code.get_secret_value() == "1234"
+    assert "1234" not in repr(opened)
+    assert load_settings(SafeSettings, config=toml(tmp_path, 'code = "5678"\n')).code.get_secret_value() == "5678"
+    with pytest.raises(ConfigurationInvalid, match="code is a secret"):
+        load_settings(SafeSettings, ["code=1234"])
 
 
 def test_settings_are_frozen() -> None:

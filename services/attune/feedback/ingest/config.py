@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attune.platform.config import AppPort, LogLevel, ServiceSettings
+from attune.platform.config import AppPort, LogLevel
+from attune.platform.events.settings import EventLogSettings
 
 
-class IngestSettings(ServiceSettings):
+class IngestSettings(EventLogSettings):
     """Everything ingest can be told."""
 
     service: ClassVar[str] = "ingest"
@@ -18,8 +19,6 @@ class IngestSettings(ServiceSettings):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
-    events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
-    events_max_bytes: int = Field(0, ge=0, description="Most bytes of a topic's file; 0: as the disk allows.")
     queue_events: int = Field(10_000, ge=1, description="Most events that wait for a write; more are refused.")
     remembered_events: int = Field(100_000, ge=1, description="Recent event ids known without asking the join.")
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")

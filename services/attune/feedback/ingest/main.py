@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import ExitStack
-from pathlib import Path
 
 from attune.api.feedback.v1 import feedback_pb2_grpc
 from attune.feedback.ingest.acceptor import Acceptor
@@ -13,7 +12,7 @@ from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.servicer import FeedbackServicer
 from attune.platform.events.log import Topic
-from attune.platform.events.sqlite import SqliteEventLog
+from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -29,8 +28,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     metrics = new_metrics()
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
-        producer = events.producer(Topic.FEEDBACK)
+        producer = open_event_log(settings).producer(Topic.FEEDBACK)
         stack.callback(producer.close)
         acceptor = stack.enter_context(
             Acceptor(

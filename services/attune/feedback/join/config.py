@@ -7,13 +7,14 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from attune.feedback.join.rows import Limits
-from attune.platform.config import ControlPort, LogLevel, ServiceSettings
+from attune.platform.config import ControlPort, LogLevel
+from attune.platform.events.settings import EventLogSettings
 
 DAY_S = 86_400.0
 MICROSECONDS = 1_000_000
 
 
-class JoinSettings(ServiceSettings):
+class JoinSettings(EventLogSettings):
     """Everything the join can be told."""
 
     service: ClassVar[str] = "join"
@@ -22,8 +23,6 @@ class JoinSettings(ServiceSettings):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7204, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
-    events_folder: str = Field("attune-data/events", description="Folder of the embedded event log.")
-    events_max_bytes: int = Field(0, ge=0, description="Most bytes of the dead letters' file; 0: as the disk allows.")
     database: str = Field("sqlite:///attune-data/join.db", description="SQLAlchemy URL of the join database.")
     erasures_from: str = Field("", description="URL of the database this one replays; its erasures are carried over.")
     registry: str = Field(

@@ -1,8 +1,9 @@
 """The join's loop: the log in, rows and dead letters out.
 
 A step: 1. read both topics, merged by log time; 2. decode, setting aside what cannot be read; 3. commit entries and
-offsets in one transaction, dead letters durable before it; 4. move on and count. Only a failing log or database stops
-it, and the process with it: a bad record never does.
+offsets in one transaction, dead letters durable before it; 4. move on and count. An event log that is away is waited
+for: the step has left nothing behind and is taken again. A failing database stops the loop, and the process with it; a
+bad record never does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from attune.api.events.v1 import events_pb2
+from attune.domain.errors import EventLogUnavailable
 from attune.domain.times import to_timestamp
 from attune.feedback.join.freshness import Freshness
 from attune.feedback.join.matching import Changes
@@ -43,11 +45,13 @@ class JoinConsumer:
         freshness: Freshness | None = None,
         sweep_interval_s: float = 5.0,
         idle_wait_s: float = 0.5,
+        retry_wait_s: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._tail, self._dead_letters, self._metrics = store, tail, dead_letters, metrics
         self._feedback_retention_us = round(feedback_retention_s * 1_000_000)
         self._sweep_interval_s, self._idle_wait_s, self._clock = sweep_interval_s, idle_wait_s, clock
+        self._retry_wait_s = retry_wait_s
         self._freshness = freshness
         self._reader = Reader(store.engine)
         self._next_sweep = time.monotonic()
@@ -55,12 +59,21 @@ class JoinConsumer:
     def run(self, stop: threading.Event) -> None:
         """Reads until asked to stop. Whatever rises from here stops the process."""
         while not stop.is_set():
-            read = self.step()
-            if time.monotonic() >= self._next_sweep:
-                self.sweep()
-                self._next_sweep = time.monotonic() + self._sweep_interval_s
-            if not read:
-                self._tail.wait(self._idle_wait_s, stop)
+            try:
+                self._turn(stop)
+            except EventLogUnavailable as error:
+                logger.warning("the join waits for the event log: %s", error.message)
+                self._metrics.log_unavailable.inc()
+                self._tell_lag()
+                stop.wait(self._retry_wait_s)
+
+    def _turn(self, stop: threading.Event) -> None:
+        read = self.step()
+        if time.monotonic() >= self._next_sweep:
+            self.sweep()
+            self._next_sweep = time.monotonic() + self._sweep_interval_s
+        if not read:
+            self._tail.wait(self._idle_wait_s, stop)
 
     def step(self) -> int:
         """Commits one batch and returns how many records it held; 0 when everything is read."""
@@ -72,10 +85,13 @@ class JoinConsumer:
             )
             self._tail.advance(batch)
             self._count(changes, unreadable)
+        self._tell_lag()
+        return len(batch.records)
+
+    def _tell_lag(self) -> None:
         for topic in DECODERS:
             self._metrics.lag_records.labels(topic).set(self._tail.lag_records(topic))
             self._metrics.lag_seconds.labels(topic).set(self._tail.lag_s(topic))
-        return len(batch.records)
 
     def sweep(self) -> None:
         """Expires what can no longer join, forgets old days, trims the dead letters, follows freshness up."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic import command
@@ -26,9 +27,13 @@ T = TypeVar("T")
 
 
 def open_database(url: str) -> Engine:
-    """An engine on a database that is at the newest migration. `url` is SQLAlchemy's, such as sqlite:///join.db."""
+    """An engine on a database that is at the newest migration. `url` is SQLAlchemy's, such as sqlite:///join.db.
+
+    A SQLite file is made, with the folder it lies in.
+    """
     engine = create_engine(make_url(url), pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
+        Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _set_pragmas)
     migrate(engine)
     with engine.begin() as connection:

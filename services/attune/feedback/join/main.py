@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 from sqlalchemy import Engine
 
 from attune.api.feedback.v1 import control_pb2_grpc
+from attune.domain.errors import EventLogUnavailable
 from attune.feedback.join.config import JoinSettings
 from attune.feedback.join.consumer import JoinConsumer
 from attune.feedback.join.control import FeedbackControlServicer
@@ -21,7 +21,7 @@ from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Tail
 from attune.platform.events.log import RETENTION_S, EventLog, Topic
-from attune.platform.events.sqlite import SqliteEventLog
+from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -29,6 +29,7 @@ from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 
 SERVICE = "attune.api.feedback.v1.FeedbackControlService"
+LOG_RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -38,12 +39,14 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     metrics = new_metrics()
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
+        events = open_event_log(settings)
         engine = open_database(settings.database)
         stack.callback(engine.dispose)
         _carry_erasures(settings, engine)
         store = Store(engine, settings.limits(), Topic.FEEDBACK)
-        tail = _tail(settings, events, store)
+        tail = await _tail_when_there(settings, events, store, stop)
+        if tail is None:
+            return
         stack.callback(tail.close)
         registry = Registry(settings.registry) if settings.registry else None
         consumer = _consumer(settings, events, store, tail, registry, JoinMetrics(metrics), stack)
@@ -64,13 +67,26 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             await server.stop(settings.grace_s)
 
 
+async def _tail_when_there(settings: JoinSettings, events: EventLog, store: Store, stop: asyncio.Event) -> Tail | None:
+    """The tail, as soon as the event log answers; None if the stop comes first."""
+    while not stop.is_set():
+        try:
+            return await asyncio.to_thread(_tail, settings, events, store)
+        except EventLogUnavailable as error:
+            log.warning("the join waits for the event log: %s", error.message)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOG_RETRY_S)
+    return None
+
+
 def _tail(settings: JoinSettings, events: EventLog, store: Store) -> Tail:
-    return Tail(
-        {topic: events.consumer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)},
-        store.offset,
-        batch_records=settings.batch_records,
-        clock_slack_s=settings.clock_slack_s,
-    )
+    consumers = {topic: events.consumer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)}
+    try:
+        return Tail(consumers, store.offset, batch_records=settings.batch_records, clock_slack_s=settings.clock_slack_s)
+    except BaseException:
+        for consumer in consumers.values():
+            consumer.close()
+        raise
 
 
 def _consumer(

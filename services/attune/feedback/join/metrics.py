@@ -39,6 +39,11 @@ class JoinMetrics:
         self.lag_seconds = Gauge(
             "attune_event_lag_seconds", "Age of the log time that a topic is read up to.", ["topic"], registry=registry
         )
+        self.log_unavailable = Counter(
+            "attune_event_log_unavailable_total",
+            "Times the event log could not be read or written; each is tried again.",
+            registry=registry,
+        )
         self.examples = Counter("attune_examples_total", "Training examples written.", registry=registry)
         self.freshness = Histogram(
             "attune_feedback_freshness_seconds",

@@ -2,7 +2,9 @@
 
 A batch never runs ahead of a partition that has more to give: records later than what such a partition has shown are
 left for the next batch. So a replay meets the whole log in one order, whatever the sizes of its batches, and numbers
-examples the same way each time; a live join meets it in that order as far as records become readable in it.
+examples the same way each time; a live join meets it in that order as far as records become readable in it. Where log
+time falls within a partition (clocks of brokers differ), a record has its turn with the latest one before it: the order
+of offsets goes first, or a record could be passed over.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from attune.feedback.join.store import Advance
 from attune.platform.events.log import Consumer, Record, Topic
@@ -70,13 +73,14 @@ class Tail:
         found = [(p, p.consumer.read(p.number, p.next_offset, self._batch_records)) for p in self.partitions]
         frontiers: list[tuple[int, int]] = []
         for order, (partition, records) in enumerate(found):
-            read_to = partition.next_offset + len(records)
-            partition.lag_records = partition.consumer.end_offset(partition.number) - partition.next_offset
-            partition.is_at_end = partition.lag_records == len(records)
+            read_to = records[-1].offset + 1 if records else partition.next_offset
+            end = partition.consumer.end_offset(partition.number)
+            partition.lag_records = end - partition.next_offset
+            partition.is_at_end = read_to == end
             if not records and partition.is_at_end:
                 partition.read_us = max(partition.read_us, now_us)
-            if read_to < partition.next_offset + partition.lag_records and records:
-                frontiers.append((_time_us(records[-1]), order))
+            if records and not partition.is_at_end:
+                frontiers.append((_turns_us(records)[-1], order))
         return _merge(found, min(frontiers, default=(NEVER_US, 0)))
 
     def advance(self, batch: Batch) -> None:
@@ -130,13 +134,18 @@ def _merge(found: list[tuple[Partition, list[Record]]], frontier: tuple[int, int
     chosen: list[tuple[int, int, int, int, Topic, Record]] = []
     advances = []
     for order, (partition, records) in enumerate(found):
-        within = [r for r in records if (_time_us(r), order) <= frontier]
-        chosen += [(_time_us(r), order, r.partition, r.offset, partition.topic, r) for r in within]
+        within = [(turn, r) for turn, r in zip(_turns_us(records), records, strict=True) if (turn, order) <= frontier]
+        chosen += [(turn, order, r.partition, r.offset, partition.topic, r) for turn, r in within]
         if within:
-            old = partition.next_offset
-            advances.append(Advance(partition.topic, partition.number, old, within[-1].offset + 1))
+            last = within[-1][1].offset
+            advances.append(Advance(partition.topic, partition.number, partition.next_offset, last + 1))
     chosen.sort(key=lambda item: item[:4])
     return Batch(tuple((topic, record) for *_, topic, record in chosen), tuple(advances))
+
+
+def _turns_us(records: list[Record]) -> list[int]:
+    """The time of each record in the merge: its log time, or that of an earlier record if that is later."""
+    return list(accumulate(map(_time_us, records), max))
 
 
 def _time_us(record: Record) -> int:

@@ -1,19 +1,21 @@
 """The event log: what every implementation keeps, and what producers and consumers may rely on.
 
-A topic has partitions; a partition is a sequence of records at consecutive offsets from 0. A record's value is a
-protobuf batch; the identity of an event is (topic, partition, offset, index in the batch). Values come from the policy
-servers, ingest and the join, and go to the join.
+A topic has partitions; a partition is a sequence of records at growing offsets. A record's value is a protobuf batch;
+the identity of an event is (topic, partition, offset, index in the batch). Values come from the policy servers, ingest
+and the join, and from apps that write feedback to Kafka themselves; they go to the join.
 
 Rules of the contract, held by tests/unit/platform/events/test_log.py for each implementation:
 
-1. `append` returns when the records are durable. Many values in one call are one commit: that is the group commit, and
-   the caller does it.
-2. EventLogUnavailable means that nothing was acknowledged and no part of a record was stored; the log is usable again
-   once the cause is gone. As with any log, the caller cannot tell a lost answer from a lost write, so a repeated append
-   may store an event a second time; events have ids, and the join counts each once.
+1. `append` returns when the records are durable. Many values in one call are one group commit, and the caller does it.
+   A value has at most MAX_VALUE_BYTES; InvalidInput otherwise, and nothing is stored.
+2. EventLogUnavailable means that nothing was acknowledged and no part of a record was stored; it comes in bounded time,
+   and the log is usable again once the cause is gone. As with any log, the caller cannot tell a lost answer from a lost
+   write, so a repeated append may store an event a second time; events have ids, and the join counts each once.
 3. The log does not keep consumers' positions: a consumer stores its next offset in the transaction of its effect.
 4. A read below the first retained offset, or beyond the end, raises OffsetOutOfRange; nothing is skipped silently.
-5. `append_time` is the log's clock and never falls within a partition.
+   An offset without a record (Kafka has such) is passed over: a read from it gives the record behind it.
+5. `append_time` is the log's clock, never a sender's. The embedded logs never let it fall within a partition; on Kafka
+   it may fall by as much as the clocks of the brokers differ.
 
 Everything here blocks. A server calls its producer from one writer thread, and a consumer runs on a thread of its own;
 objects may be shared by threads, calls are serialised.
@@ -27,8 +29,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
+from attune.domain.errors import InvalidInput
+
 DAY_S = 24 * 3600.0
 MAX_READ_BYTES = 4 * 1024 * 1024
+# The longest message of an RPC: no generation or feedback event is longer.
+MAX_VALUE_BYTES = 16 * 1024 * 1024
 
 
 class Topic(StrEnum):
@@ -61,6 +67,13 @@ class Record:
     offset: int
     append_time: float
     value: bytes
+
+
+def check_lengths(values: Sequence[bytes]) -> None:
+    """InvalidInput if a value is longer than the log takes."""
+    longest = max(map(len, values), default=0)
+    if longest > MAX_VALUE_BYTES:
+        raise InvalidInput(f"a record of {longest} bytes is longer than the event log takes, {MAX_VALUE_BYTES}")
 
 
 class Producer(Protocol):
@@ -113,4 +126,7 @@ class EventLog(Protocol):
         """Opens a topic for writing. TopicHasWriter if the implementation allows one process and another is it."""
 
     def consumer(self, topic: str) -> Consumer:
-        """Opens a topic for reading; it need not exist yet, and is empty until it does."""
+        """Opens a topic for reading; it need not exist yet.
+
+        Until it does, an embedded topic is empty, and one that a broker must be told to make is EventLogUnavailable.
+        """

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from attune.domain.errors import EventLogUnavailable, OffsetOutOfRange, TopicHasWriter
-from attune.platform.events.log import MAX_READ_BYTES, RETENTION_S, Position, Record
+from attune.platform.events.log import MAX_READ_BYTES, RETENTION_S, Position, Record, check_lengths
 
 
 class _Partition:
@@ -80,6 +80,7 @@ class MemoryProducer:
             data.has_writer = True
 
     def append(self, values: Sequence[bytes]) -> list[Position]:
+        check_lengths(values)
         with self._data.changed:
             if not self._is_open:
                 raise EventLogUnavailable("the producer is closed")

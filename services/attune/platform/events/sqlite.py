@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from attune.domain.errors import EventLogUnavailable, OffsetOutOfRange, TopicHasWriter
-from attune.platform.events.log import MAX_READ_BYTES, RETENTION_S, Position, Record
+from attune.platform.events.log import MAX_READ_BYTES, RETENTION_S, Position, Record, check_lengths
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -99,6 +99,7 @@ class SqliteProducer:
         return connection
 
     def append(self, values: Sequence[bytes]) -> list[Position]:
+        check_lengths(values)
         with self._transaction() as connection:
             end, last_time = connection.execute("SELECT end_offset, last_time FROM bounds").fetchone()
             now = max(last_time, self._clock())

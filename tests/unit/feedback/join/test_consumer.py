@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from attune.api.events.v1 import events_pb2
-from attune.domain.errors import EventLogUnavailable, OffsetConflict
+from attune.domain.errors import OffsetConflict
 from attune.domain.feedback import AcceptedFeedback, FeedbackState, Rating
 from attune.feedback.join.consumer import JoinConsumer
 from attune.feedback.join.database import open_database
@@ -41,6 +41,7 @@ from feedback_samples import (
 )
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
+from support.eventually import eventually_sync
 
 Log = MemoryEventLog | SqliteEventLog
 
@@ -81,13 +82,28 @@ class Feed:
                 self.event(dice.randint(1, 200), said, subject_id=dice.choice(["ann", "bob", "eve"]))
 
 
-def a_consumer(log: Log, engine: Engine, clock: Clock | None = None, batch_records: int = 64) -> JoinConsumer:
+def a_consumer(
+    log: Log,
+    engine: Engine,
+    clock: Clock | None = None,
+    batch_records: int = 64,
+    registry: CollectorRegistry | None = None,
+    retry_wait_s: float = 1.0,
+) -> JoinConsumer:
     store = Store(engine, LIMITS, FEEDBACK)
     consumers = {topic: log.consumer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)}
     tail = Tail(consumers, store.offset, batch_records=batch_records, clock=clock or time.time)
     letters = MemoryEventLog().producer(Topic.DEAD_LETTERS) if clock is None else log.producer(Topic.DEAD_LETTERS)
-    metrics = JoinMetrics(CollectorRegistry())
-    return JoinConsumer(store, tail, letters, metrics, feedback_retention_s=86400 * 10, clock=clock or time.time)
+    metrics = JoinMetrics(registry or CollectorRegistry())
+    return JoinConsumer(
+        store,
+        tail,
+        letters,
+        metrics,
+        feedback_retention_s=86400 * 10,
+        retry_wait_s=retry_wait_s,
+        clock=clock or time.time,
+    )
 
 
 def drain(consumer: JoinConsumer) -> None:
@@ -125,19 +141,23 @@ def test_bad_records_go_to_the_dead_letters_and_the_good_ones_on(
     assert Reader(engine).state_counts() == {FeedbackState.JOINED: 1, FeedbackState.CONFLICT: 1}
 
 
-def test_dead_letters_that_cannot_be_stored_stop_the_join_before_the_commit(
+def test_dead_letters_that_cannot_be_stored_hold_the_join_before_the_commit(
     log: MemoryEventLog, engine: Engine, clock: Clock
 ) -> None:
-    feed = Feed(log)
-    consumer = a_consumer(log, engine, clock)
+    feed, registry, stop = Feed(log), CollectorRegistry(), threading.Event()
+    consumer = a_consumer(log, engine, clock, registry=registry, retry_wait_s=0.01)
     feed.feedback.append([b"\xff\xff\xff"])
     log.max_bytes = 1
-    with pytest.raises(EventLogUnavailable):
-        consumer.run(threading.Event())
+    thread = threading.Thread(target=consumer.run, args=[stop])
+    thread.start()
+    eventually_sync(lambda: (registry.get_sample_value("attune_event_log_unavailable_total") or 0) > 1)
     assert Reader(engine).offsets()["attune.feedback", 0] == 0
+    assert registry.get_sample_value("attune_event_lag_records", {"topic": "attune.feedback"}) == 1
     log.max_bytes = None
-    drain(consumer)
-    assert Reader(engine).offsets()["attune.feedback", 0] == 1
+    eventually_sync(lambda: Reader(engine).offsets()["attune.feedback", 0] == 1)
+    stop.set()
+    thread.join(10)
+    assert len(log.consumer(Topic.DEAD_LETTERS).read(0, 0)) == 1
 
 
 @pytest.mark.parametrize("batch_records", [1, 5, 1000])

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, inspect, text, update
 
 
 def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'join.db'}"
+    url = f"sqlite:///{tmp_path / 'made on the way' / 'join.db'}"
     open_database(url).dispose()
     engine = open_database(url)
     with engine.connect() as connection:

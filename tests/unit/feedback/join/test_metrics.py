@@ -18,6 +18,7 @@ def test_the_join_is_watched_under_these_names() -> None:
         ("attune_feedback_conflicts_total", "counter"),
         ("attune_event_lag_records", "gauge"),
         ("attune_event_lag_seconds", "gauge"),
+        ("attune_event_log_unavailable_total", "counter"),
         ("attune_examples_total", "counter"),
         ("attune_feedback_freshness_seconds", "histogram"),
     }

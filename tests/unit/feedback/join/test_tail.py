@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from attune.feedback.join.tail import Tail
-from attune.platform.events.log import Topic
-from attune.platform.events.memory import MemoryEventLog
+from attune.platform.events.log import Record, Topic
+from attune.platform.events.memory import MemoryConsumer, MemoryEventLog
 
 MICROSECONDS = 1_000_000
 
@@ -68,6 +70,37 @@ def test_the_order_does_not_depend_on_the_size_of_batches(
 ) -> None:
     filled(log, clock)
     assert everything(a_tail(log, clock, batch_records)) == everything(a_tail(log, clock))
+
+
+class Skewed:
+    """A partition whose records say their log time in their value: the clocks of its brokers differ."""
+
+    def __init__(self, consumer: MemoryConsumer) -> None:
+        self._consumer = consumer
+
+    def read(self, partition: int, next_offset: int, max_records: int) -> list[Record]:
+        found = self._consumer.read(partition, next_offset, max_records)
+        return [replace(record, append_time=float(record.value)) for record in found]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._consumer, name)
+
+
+@pytest.mark.parametrize("batch_records", [1, 2, 3, 100])
+def test_no_record_is_passed_over_where_log_time_falls(log: MemoryEventLog, clock: Clock, batch_records: int) -> None:
+    dice = random.Random(3)
+    producers = {topic: log.producer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)}
+    for number in range(80):
+        dice.choice(list(producers.values())).append([b"%d" % (number + dice.choice([0, 0, -3, -9]))])
+    consumers = {topic: Skewed(log.consumer(topic)) for topic in producers}
+    tail = Tail(consumers, lambda topic, partition, first: first, batch_records=batch_records, clock=clock)  # type: ignore[arg-type]
+    offsets: dict[tuple[Topic, int], list[int]] = defaultdict(list)
+    while (batch := tail.read()).records:
+        for topic, record in batch.records:
+            offsets[topic, record.partition].append(record.offset)
+        tail.advance(batch)
+    assert sum(map(len, offsets.values())) == 80
+    assert all(found == list(range(len(found))) for found in offsets.values())
 
 
 def test_nothing_moves_before_the_commit(log: MemoryEventLog, clock: Clock) -> None:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
-from attune.domain.errors import EventLogUnavailable, OffsetOutOfRange, TopicHasWriter
-from attune.platform.events.log import RETENTION_S, EventLog, Topic
+from attune.domain.errors import EventLogUnavailable, InvalidInput, OffsetOutOfRange, TopicHasWriter
+from attune.platform.events.log import MAX_VALUE_BYTES, RETENTION_S, EventLog, Producer, Topic
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.events.sqlite import SqliteEventLog
 
 TOPIC = Topic.FEEDBACK
 ROOM_BYTES = 200_000
+
+
+class Subject(Protocol):
+    """An implementation under test, with one partition a topic."""
+
+    log: EventLog
+
+    def now_s(self) -> float:
+        """The log's clock."""
+
+    def drop(self, producer: Producer, records: int) -> None:
+        """Retention: drops the first records of TOPIC, all appended before `pause`."""
+
+    def pause(self) -> None:
+        """Parts what retention drops from what it keeps."""
 
 
 class Clock:
@@ -26,13 +43,60 @@ class Clock:
         return self.now_s
 
 
+class Embedded:
+    """A log in this process or on its disk; its clock is the test's."""
+
+    PAUSE_S = 100.0
+
+    def __init__(self, log: EventLog, clock: Clock) -> None:
+        self.log, self.clock = log, clock
+
+    def now_s(self) -> float:
+        return self.clock.now_s
+
+    def pause(self) -> None:
+        self.clock.now_s += self.PAUSE_S
+
+    def drop(self, producer: Producer, records: int) -> None:
+        assert producer.trim(self.clock.now_s + RETENTION_S[TOPIC] - self.PAUSE_S / 2) == records
+
+
+class OnKafka:
+    """The log on a real broker; its clock is the machine's."""
+
+    def __init__(self, address: str, prefix: str) -> None:
+        from attune.platform.events.kafka.log import KafkaEventLog
+        from attune.platform.events.kafka.topics import Layout, Topics
+        from attune.platform.events.settings import KafkaSettings
+
+        settings = KafkaSettings(bootstrap=address, topic_prefix=prefix)
+        self.log = KafkaEventLog(settings)
+        self._address, self._name = address, prefix + TOPIC
+        with Topics(settings, Layout(partitions=1)) as topics:
+            topics.create()
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def pause(self) -> None:
+        """Offsets part them already."""
+
+    def drop(self, producer: Producer, records: int) -> None:
+        from kafka import KafkaAdminClient, TopicPartition
+
+        with KafkaAdminClient(bootstrap_servers=self._address) as admin:
+            admin.delete_records({TopicPartition(self._name, 0): records})
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def open_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[..., EventLog]:
+def open_embedded(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[..., EventLog]:
+    """Opens an embedded log: for what a broker decides by itself."""
+
     def build(max_bytes: int | None = None) -> EventLog:
         if request.param == "memory":
             return MemoryEventLog(max_bytes=max_bytes, clock=clock)
@@ -41,9 +105,17 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ca
     return build
 
 
+@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def subject(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Subject:
+    if request.param == "kafka":
+        return OnKafka(request.getfixturevalue("broker").address, request.getfixturevalue("topic_prefix"))
+    log = MemoryEventLog(clock=clock) if request.param == "memory" else SqliteEventLog(tmp_path, clock=clock)
+    return Embedded(log, clock)
+
+
 @pytest.fixture
-def log(open_log: Callable[..., EventLog]) -> EventLog:
-    return open_log()
+def log(subject: Subject) -> EventLog:
+    return subject.log
 
 
 @pytest.fixture
@@ -66,14 +138,24 @@ def test_a_topic_without_records_is_empty(consumer) -> None:
     assert consumer.read(0, 0) == []
 
 
-def test_values_come_back_in_order_with_offsets_and_the_logs_time(producer, consumer, clock) -> None:
+def test_values_come_back_in_order_with_offsets(producer, consumer) -> None:
     first = producer.append([b"a", b""])
-    clock.now_s += 5
     second = producer.append([b"\x00\xff"])
-    assert [p.offset for p in first + second] == [0, 1, 2]
+    assert [(p.partition, p.offset) for p in first + second] == [(0, 0), (0, 1), (0, 2)]
     records = consumer.read(0, 0)
     assert [(r.partition, r.offset, r.value) for r in records] == [(0, 0, b"a"), (0, 1, b""), (0, 2, b"\x00\xff")]
-    assert [r.append_time for r in records] == [1_000_000.0, 1_000_000.0, 1_000_005.0]
+
+
+def test_append_time_is_the_logs_clock(subject, producer, consumer) -> None:
+    before_s = subject.now_s()
+    producer.append([b"a", b"b"])
+    subject.pause()
+    producer.append([b"c"])
+    times = [record.append_time for record in consumer.read(0, 0)]
+    assert times == sorted(times)
+    # A broker rounds its clock down to milliseconds.
+    assert before_s - 0.001 <= times[0]
+    assert times[2] <= subject.now_s()
 
 
 def test_nothing_appended_moves_nothing(producer, consumer) -> None:
@@ -81,12 +163,15 @@ def test_nothing_appended_moves_nothing(producer, consumer) -> None:
     assert consumer.end_offset(0) == 0
 
 
-def test_append_time_never_falls(producer, consumer, clock) -> None:
+def test_append_time_never_falls_in_an_embedded_log(open_embedded, clock) -> None:
+    log = open_embedded()
+    producer, consumer = log.producer(TOPIC), log.consumer(TOPIC)
     producer.append([b"a"])
     clock.now_s -= 3600
     producer.append([b"b"])
-    times = [record.append_time for record in consumer.read(0, 0)]
-    assert times == [1_000_000.0, 1_000_000.0]
+    assert [record.append_time for record in consumer.read(0, 0)] == [1_000_000.0, 1_000_000.0]
+    producer.close()
+    consumer.close()
 
 
 def test_reading_starts_where_asked_and_keeps_its_bounds(producer, consumer) -> None:
@@ -119,28 +204,56 @@ def test_topics_are_apart(log, producer) -> None:
     other.close()
 
 
-def test_trimming_drops_by_age_and_a_slow_reader_is_told(producer, consumer, clock) -> None:
+def test_a_slow_reader_is_told_what_retention_dropped(subject, producer, consumer) -> None:
+    producer.append([b"old"] * 3)
+    assert [r.offset for r in consumer.read(0, 0, max_records=1)] == [0]
+    subject.pause()
+    producer.append([b"new"])
+    subject.drop(producer, 3)
+    late = subject.log.consumer(TOPIC)
+    assert (late.first_offset(0), late.end_offset(0)) == (3, 4)
+    with pytest.raises(OffsetOutOfRange) as caught:
+        late.read(0, 1)
+    assert caught.value.metadata["first_offset"] == "3"
+    assert late.wait({0: 1}, 0.0)
+    assert [r.value for r in late.read(0, 3)] == [b"new"]
+    assert consumer.first_offset(0) == 3
+    late.close()
+
+
+def test_offsets_go_on_after_everything_was_dropped(subject, producer, consumer) -> None:
+    producer.append([b"a"] * 2500)
+    subject.pause()
+    subject.drop(producer, 2500)
+    assert (consumer.first_offset(0), consumer.end_offset(0)) == (2500, 2500)
+    assert consumer.read(0, 2500) == []
+    assert producer.append([b"b"])[0].offset == 2500
+
+
+def test_an_embedded_log_is_trimmed_by_age(open_embedded, clock) -> None:
+    producer = open_embedded().producer(TOPIC)
     producer.append([b"old"] * 3)
     clock.now_s += 100
     producer.append([b"new"])
     retention_s = RETENTION_S[TOPIC]
     assert producer.trim(clock.now_s + retention_s - 100) == 0
     assert producer.trim(clock.now_s + retention_s - 50) == 3
-    assert (consumer.first_offset(0), consumer.end_offset(0)) == (3, 4)
-    with pytest.raises(OffsetOutOfRange) as caught:
-        consumer.read(0, 1)
-    assert caught.value.metadata["first_offset"] == "3"
-    assert [r.value for r in consumer.read(0, 3)] == [b"new"]
+    producer.close()
 
 
-def test_offsets_go_on_after_everything_was_trimmed(producer, consumer, clock) -> None:
-    producer.append([b"a"] * 2500)
-    assert producer.trim(clock.now_s + RETENTION_S[TOPIC] + 1) == 2500
-    assert (consumer.first_offset(0), consumer.end_offset(0)) == (2500, 2500)
-    assert producer.append([b"b"])[0].offset == 2500
+def test_the_longest_value_fits_and_a_longer_one_is_refused_whole(producer, consumer) -> None:
+    with pytest.raises(InvalidInput, match="longer than the event log takes"):
+        producer.append([b"a", b"x" * (MAX_VALUE_BYTES + 1)])
+    assert consumer.end_offset(0) == 0
+    longest = bytes(MAX_VALUE_BYTES)
+    producer.append([longest, b"b"])
+    assert [len(r.value) for r in consumer.read(0, 0)] == [MAX_VALUE_BYTES]
+    assert [r.value for r in consumer.read(0, 1)] == [b"b"]
 
 
-def test_a_second_writer_is_refused_until_the_first_closes(log, producer) -> None:
+def test_a_second_writer_of_an_embedded_log_is_refused_until_the_first_closes(open_embedded) -> None:
+    log = open_embedded()
+    producer = log.producer(TOPIC)
     with pytest.raises(TopicHasWriter):
         log.producer(TOPIC)
     producer.append([b"a"])
@@ -195,8 +308,8 @@ def test_threads_share_a_producer_without_gap_or_duplicate(producer, consumer) -
     assert all(values[i][0] == values[i + 2][0] and values[i][2] == b"0" for i in range(0, 240, 3))
 
 
-def test_a_full_log_says_so_stores_nothing_and_recovers(open_log, clock) -> None:
-    log = open_log(max_bytes=ROOM_BYTES)
+def test_a_full_embedded_log_says_so_stores_nothing_and_recovers(open_embedded, clock) -> None:
+    log = open_embedded(max_bytes=ROOM_BYTES)
     producer, consumer = log.producer(TOPIC), log.consumer(TOPIC)
     stored = 0
     with pytest.raises(EventLogUnavailable):  # noqa: PT012 - how many fit is the implementation's affair

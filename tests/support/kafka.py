@@ -1,0 +1,71 @@
+"""A real Kafka broker for tests marked `kafka`, and fresh topics on it for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from attune.platform.events.kafka.topics import Layout, Topics
+from attune.platform.events.log import EventLog, Record
+from attune.platform.events.settings import KafkaSettings
+from broker import Broker, BrokerFailed, fetch
+
+REQUIRED = "ATTUNE_REQUIRE_PARTS"
+
+
+def missing(reason: object) -> NoReturn:
+    """Skips the test for want of a part; fails it where every part must be there."""
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{REQUIRED} is set, and there is no Kafka broker: {reason}")
+    pytest.skip(f"no Kafka broker: {reason}")
+
+
+def started(folder: Path, *, secured: bool = False) -> Broker:
+    """A broker that serves; the test is skipped where there can be none."""
+    try:
+        fetch()
+    except BrokerFailed as error:
+        missing(error)
+    broker = Broker(folder, secured=secured)
+    broker.start()
+    return broker
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One plain broker for the whole session. A test that stops it starts it again."""
+    one = started(tmp_path_factory.mktemp("kafka"))
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Names that no other test has."""
+    return f"test-{uuid.uuid4()}."
+
+
+@pytest.fixture
+def kafka_settings(broker: Broker, topic_prefix: str) -> KafkaSettings:
+    """Topics of this test alone, three partitions each, on the session's broker."""
+    settings = KafkaSettings(bootstrap=broker.address, topic_prefix=topic_prefix, append_timeout_s=2)
+    with Topics(settings, Layout()) as topics:
+        topics.create()
+    return settings
+
+
+def read_all(log: EventLog, topic: str) -> list[Record]:
+    """Every record of a topic, partition by partition."""
+    consumer = log.consumer(topic)
+    found: list[Record] = []
+    for partition in consumer.partitions():
+        offset = consumer.first_offset(partition)
+        while records := consumer.read(partition, offset):
+            found += records
+            offset = records[-1].offset + 1
+    consumer.close()
+    return found
