@@ -33,6 +33,33 @@ def test_no_training_text_holds_a_held_out_prompt() -> None:
     assert not any(map(grammar.is_held_out, training))
 
 
+def test_an_exchange_replies_to_one_sentence_of_the_prompt_truly_and_fittingly() -> None:
+    rng = random.Random(10)
+    parts = set()
+    for _ in range(1500):
+        case = grammar.sample_prompt(rng)
+        if (pair := grammar.exchange(case, rng)) is None:
+            continue
+        said, reply = pair
+        assert said in case.prompt
+        assert not grammar.is_held_out(said)
+        for form in grammar.LANGUAGES[case.kind].answer_forms:
+            if match := form.pattern().fullmatch(normal_form(reply)):
+                facts = {slot: normal_form(value) for slot, value in case.facts.items()}
+                assert all(facts[slot] == value for slot, value in match.groupdict().items())
+                assert form.topic in ("", case.topic, case.mood)
+                parts.add(form.part)
+    assert parts == {"greeting", "empathy", "warmth", "product", "action", "comment", "question"}
+
+
+def test_a_note_tells_every_fact_the_topic_and_the_mood() -> None:
+    case = grammar.read_prompt("Hi, I am Mia. My Velora has not come yet. The order is 482. I am very angry.")
+    assert case is not None
+    assert grammar.note(case) == (
+        "The name is Mia. It is about Velora. The order is 482. The topic is late. The mood is angry."
+    )
+
+
 def test_held_out_prompts_are_balanced_distinct_and_begin_with_the_showcase() -> None:
     cases = grammar.held_out_prompts(random.Random(4), 60)
 

@@ -69,6 +69,20 @@ async def test_learns_promotes_and_then_idles(tmp_path, servers):
         assert servers.registry.revisions(POLICY) == [1, 2, 3]
 
 
+async def test_a_reward_revision_is_followed_before_it_is_replaced(tmp_path, servers):
+    always_due = {"new_examples": 1, "interval_s": 1e-6, "steps": 4, "gate_steps": 4, "batch_size": 16, "lr": 3e-3}
+    async with Running(settings(tmp_path, reward=always_due), servers) as running:
+
+        def is_replaced_twice() -> bool:
+            servers.add_comparisons(8)  # so that the next update is always due
+            return running.facts["reward"] >= 4
+
+        await eventually(is_replaced_twice, timeout_s=60)
+    registry = servers.registry
+    followed = {registry.manifest(POLICY.revision(n)).reward_revision for n in registry.revisions(POLICY)[1:]}
+    assert {str(REWARD.revision(n)) for n in (2, 3)} <= followed
+
+
 async def test_without_examples_nothing_is_learned(tmp_path, servers):
     servers.examples.clear()
     async with Running(settings(tmp_path), servers) as running:
