@@ -48,7 +48,7 @@ SHOWCASE = (
 # What texts are made of, as shares of answers by quality. Pretraining text is the wild; demonstrations come from people
 # of whom few answer well and many half well, so that a policy tuned on them knows every way to answer and keeps none.
 WILD = {Quality.BAD: 0.28, Quality.MIDDLING: 0.42, Quality.GOOD: 0.30}
-DEMONSTRATED = {Quality.BAD: 0.34, Quality.MIDDLING: 0.50, Quality.GOOD: 0.16}
+DEMONSTRATED = {Quality.BAD: 0.40, Quality.MIDDLING: 0.48, Quality.GOOD: 0.12}
 NOTES_SHARE, NOTE_TAKING = 0.2, "Note the facts."
 """Notes are dense in copied facts: a small model learns from them to copy names, which answers alone teach it late."""
 EXCHANGES_SHARE = 0.3

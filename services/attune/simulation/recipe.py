@@ -28,8 +28,8 @@ class Recipe:
     demonstrations: int = 4_000
     pretraining_steps: int = 2300
     sft_steps: int = 120
-    reward_epochs: float = 1.6
-    gate_epochs: float = 3.0
+    reward_epochs: float = 1.2
+    gate_epochs: float = 2.0
     first_visits: int = 3400
     population: int = 120
     customs: Customs = field(default_factory=Customs)
@@ -65,7 +65,7 @@ class Recipe:
     def reward_model(self, is_gate: bool) -> StageSettings:
         """Of the reward model, or of the gate's, which fewer people teach."""
         return StageSettings(
-            lr=2e-3,
+            lr=1.2e-3,
             batch_size=48,
             epochs=self.gate_epochs if is_gate else self.reward_epochs,
             warmup_steps=5,
@@ -89,13 +89,14 @@ class Recipe:
             "reward.interval_s=10",
             "reward.steps=3",
             "reward.gate_steps=2",
-            "reward.held_out_examples=180",
+            "reward.held_out_examples=360",
+            "reward.lr=1.5e-4",
             f"rollouts.max_tokens={MAX_TOKENS}",
             "rollouts.prompts=128",
             "rollouts.completions=1",
             "ppo.actor_lr=7e-4",
             "ppo.critic_lr=3e-3",
-            "ppo.kl_coefficient=0.08",
+            "ppo.kl_coefficient=0.1",
             "gate.prompts=40",
-            "gate.kl_ceiling=6.0",
+            "gate.kl_ceiling=5.0",
         ]
