@@ -8,7 +8,17 @@ from __future__ import annotations
 import sys
 
 EXTRAS = {
-    "server": {"alembic", "click", "fsspec", "grpc_reflection", "prometheus_client", "pydantic", "rich", "sqlalchemy"},
+    "server": {  # fmt: skip
+        "alembic",
+        "click",
+        "fsspec",
+        "grpc_reflection",
+        "kafka",
+        "prometheus_client",
+        "pydantic",
+        "rich",
+        "sqlalchemy",
+    },
     "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "demo": {"matplotlib"},
 }

@@ -204,9 +204,9 @@ async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path, servers):
         await asyncio.sleep(0)
         asked.cancel()
         await running.loop.promote(POLICY.revision(1), "ana", "in time")
-    moves = servers.registry.history(POLICY, "stable")
-    assert "too late" not in {move.reason for move in moves}
-    assert moves[0].reason == "in time"
+    reasons = {move.reason for move in servers.registry.history(POLICY, "stable")}
+    assert "too late" not in reasons
+    assert "in time" in reasons
 
 
 async def test_a_step_whose_gate_has_not_spoken_gives_way_to_a_person(tmp_path, servers, monkeypatch):
