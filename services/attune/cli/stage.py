@@ -5,7 +5,6 @@ Stages are imported by the commands when they run, so that `--help` loads no tor
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attune.cli.addresses import registry_option
 from attune.cli.output import print_json
+from attune.cli.person import person
 from attune.domain.errors import InvalidInput
 from attune.domain.revisions import STABLE, ModelName, RevisionName
 from attune.platform.registry.registry import Registry
@@ -131,7 +131,7 @@ def publish(
     `stable` moves only if it points at nothing yet, and only if `verdict`, when there is one, passed: what serves
     people is changed by `attune promote`, never by a stage.
     """
-    owner = f"{getpass.getuser()} on {os.uname().nodename}"
+    owner = f"{person()} on {os.uname().nodename}"
     epoch = registry.take_epoch([model], owner)
     name = model.revision(registry.next_number(model))
     metrics = {"loss": result.loss} | result.metrics | (verdict.figures if verdict else {})
