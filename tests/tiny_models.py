@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attune.modeling.loading import PolicyShape, new_policy, save_policy
-from attune.modeling.reward_model import LoadedRewardModel, Normalisation, new_reward_model, save_reward_model
+from attune.modeling.loading import PolicyShape, load_for_training, new_policy, save_policy
+from attune.modeling.reward_model import LoadedRewardModel, Normalisation, reward_model_on, save_reward_model
 from attune.modeling.tokenizer import train_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -32,7 +32,7 @@ def tiny_policy_folder(folder: Path, family: str = "llama", seed: int = 0) -> Pa
 def tiny_reward_folder(folder: Path, family: str = "llama", seed: int = 0) -> Path:
     """A saved reward model on the trunk of `tiny_policy_folder`, which is written beside it."""
     policy = tiny_policy_folder(folder.with_name(folder.name + "-trunk"), family, seed)
-    model = new_reward_model(policy, seed)
+    model = reward_model_on(load_for_training(policy).model.base_model, seed)
     loaded = LoadedRewardModel(model, tiny_tokenizer(), 64, Normalisation(0.25, 2.0), {"thumbs": 0.5})
     save_reward_model(loaded, folder)
     return folder

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from attune.cli.addresses import address_option
 from attune.cli.output import print_move
+from attune.cli.person import person
 from attune.client.control import TrainerClient
 
 
 @click.command("promote")
 @click.argument("revision")
 @click.option("--reason", default="", help="Why, for the record.")
-@click.option("--actor", default=getpass.getuser, help="Who wants it; the user by default.")
+@click.option("--actor", default=person, help="Who wants it; the user by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the move as one last line of JSON.")
 @address_option("trainer")
 def promote(revision: str, reason: str, actor: str, as_json: bool, trainer_address: str) -> None:

@@ -5,7 +5,6 @@ Stages are imported by the commands when they run, so that `--help` loads no tor
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +18,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attune.cli.addresses import registry_option
 from attune.cli.output import print_json
+from attune.cli.person import person
 from attune.domain.errors import InvalidInput
-from attune.domain.revisions import STABLE, ModelName, RevisionName
-from attune.platform.registry.registry import Registry
+from attune.domain.revisions import LATEST, STABLE, ModelName, RevisionName
+from attune.platform.registry.registry import Registry, hash_folder
 
 if TYPE_CHECKING:
     from attune.trainer.gates import GateVerdict
@@ -126,22 +126,34 @@ class Bar:
 def publish(
     registry: Registry, model: ModelName, result: StageResult, verdict: GateVerdict | None = None
 ) -> tuple[RevisionName, bool]:
-    """Publishes a result as the model's next revision; its name, and whether `stable` was pointed at it.
+    """Publishes a result as the model's next revision; its name, and whether `stable` points at it.
 
     `stable` moves only if it points at nothing yet, and only if `verdict`, when there is one, passed: what serves
-    people is changed by `attune promote`, never by a stage.
+    people is changed by `attune promote`, never by a stage. The same files are not published twice: a command that is
+    run again after a kill, or by mistake, names the revision that is there.
     """
-    owner = f"{getpass.getuser()} on {os.uname().nodename}"
+    name, owner = _published(registry, model, result.folder), f"{person()} on {os.uname().nodename}"
+    stable = registry.alias(model, STABLE)
+    is_first = stable is None and (verdict is None or verdict.passed)
+    if name is not None and not is_first:
+        return name, stable is not None and stable.number == name.number
     epoch = registry.take_epoch([model], owner)
-    name = model.revision(registry.next_number(model))
-    metrics = {"loss": result.loss} | result.metrics | (verdict.figures if verdict else {})
-    if result.validation_loss is not None:
-        metrics["validation_loss"] = result.validation_loss
-    registry.publish(name, result.folder, epoch=epoch, metrics=metrics)
-    is_first = registry.alias(model, STABLE) is None and (verdict is None or verdict.passed)
+    if name is None:
+        name = model.revision(registry.next_number(model))
+        metrics = {"loss": result.loss} | result.metrics | (verdict.figures if verdict else {})
+        if result.validation_loss is not None:
+            metrics["validation_loss"] = result.validation_loss
+        registry.publish(name, result.folder, epoch=epoch, metrics=metrics)
     if is_first:
         registry.move_alias(model, STABLE, name.number, epoch=epoch, actor=owner, reason="first revision")
     return name, is_first
+
+
+def _published(registry: Registry, model: ModelName, folder: Path) -> RevisionName | None:
+    """The model's latest revision if it holds the very files of a folder."""
+    latest = registry.alias(model, LATEST)
+    name = model.revision(latest.number) if latest else None
+    return name if name and registry.manifest(name).files == hash_folder(folder) else None
 
 
 def tell(result: StageResult, published: tuple[RevisionName, bool] | None, why_not: str, as_json: bool) -> None:

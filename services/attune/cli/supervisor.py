@@ -149,18 +149,17 @@ class Supervisor:
         """Returns when all are SERVING; ServerUnavailable names the log of one that is not in time, and what ended a
         keeper rises."""
         waits = [asyncio.ensure_future(self._wait_for(service, timeout_s)) for service in services]
-        failed = asyncio.ensure_future(self.failed())
+        together, failed = asyncio.gather(*waits), asyncio.ensure_future(self.failed())
         try:
-            either: list[asyncio.Future[Any]] = [asyncio.gather(*waits), failed]
+            either: list[asyncio.Future[Any]] = [together, failed]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 failed.result()
-            for wait in waits:
-                wait.result()
+            together.result()
         finally:
             for task in (failed, *waits):
                 task.cancel()
-            await asyncio.gather(failed, *waits, return_exceptions=True)
+            await asyncio.gather(together, failed, *waits, return_exceptions=True)
 
     async def failed(self) -> None:
         """Waits for a service that cannot be kept running, and raises why."""

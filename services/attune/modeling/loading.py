@@ -143,13 +143,8 @@ def max_context(config: PretrainedConfig) -> int:
     return int(getattr(config, "max_position_embeddings", None) or UNKNOWN_CONTEXT)
 
 
-def load_weights(
-    auto_class: Any, folder_or_hub_id: str | Path, dtype: torch.dtype, ignore_lm_head: bool = False
-) -> PreTrainedModel:
-    """A model of the folder through `auto_class`, every tensor accounted for and finite; eval mode, no dropout.
-
-    `ignore_lm_head` is for a trunk that is cut out of a causal LM.
-    """
+def load_weights(auto_class: Any, folder_or_hub_id: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of the folder through `auto_class`, every tensor accounted for and finite; eval mode, no dropout."""
     folder = _existing(folder_or_hub_id)
     _refuse_pickle(folder)
     _refuse_truncated(folder)
@@ -168,7 +163,7 @@ def load_weights(
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise CheckpointRefused(f"{source} does not load: {str(error).splitlines()[0]}") from error
-    _check_report(report, source, ignore_lm_head)
+    _check_report(report, source)
     check_finite(dict(model.named_parameters()) | dict(model.named_buffers()), source)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -297,11 +292,10 @@ def _refuse_truncated(folder: Path | None) -> None:
             raise CheckpointRefused(f"{folder} lacks {', '.join(absent)}")
 
 
-def _check_report(report: dict[str, Any], source: str, ignore_lm_head: bool) -> None:
-    unexpected = {name for name in report["unexpected_keys"] if not (ignore_lm_head and name.startswith("lm_head."))}
+def _check_report(report: dict[str, Any], source: str) -> None:
     for what, names in (
         ("lacks", report["missing_keys"]),
-        ("has unexpected", unexpected),
+        ("has unexpected", report["unexpected_keys"]),
         ("has wrongly shaped", {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}),
     ):
         if names:

@@ -112,14 +112,8 @@ def reward_input(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], 
     return [*prompt_ids, *completion_ids(tokenizer, completion_text)]
 
 
-def new_reward_model(folder_or_hub_id: str | Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> RewardModel:
-    """A reward model on the trunk of a causal LM, the SFT policy as a rule; the head is drawn under `seed`."""
-    trunk = load_weights(AutoModel, folder_or_hub_id, dtype, ignore_lm_head=True)
-    return reward_model_on(trunk, seed)
-
-
 def reward_model_on(trunk: PreTrainedModel, seed: int = 0) -> RewardModel:
-    """A fresh head, drawn under `seed`, on this trunk (which is used, not copied)."""
+    """A fresh head, drawn under `seed`, on the trunk of a causal LM (which is used, not copied)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RewardModel(trunk).eval()

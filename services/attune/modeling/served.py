@@ -54,6 +54,9 @@ class SwapMetrics:
         self.load_refused = Counter(
             f"{prefix}_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
         )
+        self.torn_alias_files = Gauge(
+            f"{prefix}_torn_alias_files", "Alias files ignored because they cannot be read", registry=registry
+        )
         self.registry_errors = Counter(
             f"{prefix}_registry_errors", "Looks at the registry that failed, by error", ["error"], registry=registry
         )
@@ -91,6 +94,7 @@ class ServedRevisions(Generic[M]):
         self._metrics = metrics
         self._on_live = on_live
         self._tokenizer_hash: str | None = None
+        metrics.torn_alias_files.set_function(lambda: registry.torn_alias_files)
 
     async def follow(self, record: AliasRecord) -> None:
         """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import grpc.aio
@@ -13,16 +14,19 @@ from attune.policy.revisions import PolicyRevisions
 
 
 class PolicyControlServicer(control_pb2_grpc.PolicyControlServiceServicer):
-    """The control port of a policy server. Nothing here makes weights live: only an alias does."""
+    """The control port of a policy server. Nothing here makes weights live: only an alias does. `hint` is called when
+    a revision was asked for: its alias may have moved, or is about to."""
 
-    def __init__(self, engine: Engine, revisions: PolicyRevisions) -> None:
+    def __init__(self, engine: Engine, revisions: PolicyRevisions, hint: Callable[[], None]) -> None:
         self._engine = engine
         self._revisions = revisions
+        self._hint = hint
 
     async def LoadRevision(
         self, request: control_pb2.LoadRevisionRequest, context: grpc.aio.ServicerContext
     ) -> control_pb2.LoadRevisionResponse:
         load_s = await asyncio.to_thread(self._revisions.preload, request.revision, request.epoch)
+        self._hint()
         response = control_pb2.LoadRevisionResponse()
         response.load_duration.FromTimedelta(timedelta(seconds=load_s))
         return response

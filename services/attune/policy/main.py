@@ -61,33 +61,6 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
-        engine = Engine(settings.engine.limits(), metrics)
-        decoding = asyncio.create_task(engine.run())
-        stack.push_async_callback(cancelled, decoding)
-        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
-        control_servicer = PolicyControlServicer(engine, revisions)
-        app = RpcServer(
-            {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
-            host=settings.app.host,
-            port=settings.app.port,
-            metrics=rpc_metrics,
-            max_deadline_s=settings.max_deadline_s,
-        )
-        control = RpcServer(
-            {
-                CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(
-                    control_servicer, server
-                )
-            },
-            host=settings.control.host,
-            port=settings.control.port,
-            metrics=rpc_metrics,
-        )
-        for server in (app, control):
-            await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
-        await control.set_serving(True)
-        log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         follower = AliasFollower(
             registry,
             model,
@@ -96,9 +69,40 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             on_change=revisions.follow,
             on_error=metrics.count_registry_error,
         )
+        engine = Engine(settings.engine.limits(), metrics)
+        decoding = asyncio.create_task(engine.run())
+        stack.push_async_callback(cancelled, decoding)
+        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
+        control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
+        app = _app_server(settings, servicer, rpc_metrics)
+        control = _control_server(settings, control_servicer, rpc_metrics)
+        for server in (app, control):
+            await server.start()
+            stack.push_async_callback(server.stop, settings.grace_s)
+        await control.set_serving(True)
+        log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
         if not revisions.loaded.live:
             log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the engine only after the calls that wait for it.
         recording: asyncio.Future[None] = asyncio.wrap_future(recorder.failure)
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
+
+
+def _app_server(settings: PolicySettings, servicer: PolicyServicer, metrics: RpcMetrics) -> RpcServer:
+    return RpcServer(
+        {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
+        host=settings.app.host,
+        port=settings.app.port,
+        metrics=metrics,
+        max_deadline_s=settings.max_deadline_s,
+    )
+
+
+def _control_server(settings: PolicySettings, servicer: PolicyControlServicer, metrics: RpcMetrics) -> RpcServer:
+    return RpcServer(
+        {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(servicer, server)},
+        host=settings.control.host,
+        port=settings.control.port,
+        metrics=metrics,
+    )

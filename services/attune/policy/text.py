@@ -56,10 +56,3 @@ class GrowingText:
                     end -= length
                     break
         return end
-
-
-def decoded(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stop: Sequence[str]) -> str:
-    """The text of a finished completion."""
-    growing = GrowingText(tokenizer, stop)
-    growing.add(tokens, is_last=True)
-    return growing.text

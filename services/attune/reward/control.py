@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import grpc.aio
@@ -13,16 +14,19 @@ from attune.reward.scorer import Scorer
 
 
 class RewardControlServicer(control_pb2_grpc.RewardControlServiceServicer):
-    """The control port of a reward server. Nothing here makes weights live: only an alias does."""
+    """The control port of a reward server. Nothing here makes weights live: only an alias does. `hint` is called when
+    a revision was asked for: its alias may have moved, or is about to."""
 
-    def __init__(self, scorer: Scorer, revisions: RewardRevisions) -> None:
+    def __init__(self, scorer: Scorer, revisions: RewardRevisions, hint: Callable[[], None]) -> None:
         self._scorer = scorer
         self._revisions = revisions
+        self._hint = hint
 
     async def LoadRevision(
         self, request: control_pb2.LoadRevisionRequest, context: grpc.aio.ServicerContext
     ) -> control_pb2.LoadRevisionResponse:
         load_s = await asyncio.to_thread(self._revisions.preload, request.revision, request.epoch)
+        self._hint()
         response = control_pb2.LoadRevisionResponse()
         response.load_duration.FromTimedelta(timedelta(seconds=load_s))
         return response

@@ -51,32 +51,6 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
             device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
-        scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
-        scoring = asyncio.create_task(scorer.run())
-        stack.push_async_callback(cancelled, scoring)
-        servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions)
-        app = RpcServer(
-            {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
-            host=settings.app.host,
-            port=settings.app.port,
-            metrics=rpc_metrics,
-            max_deadline_s=settings.max_deadline_s,
-        )
-        control = RpcServer(
-            {
-                CONTROL_SERVICE: lambda server: control_pb2_grpc.add_RewardControlServiceServicer_to_server(
-                    control_servicer, server
-                )
-            },
-            host=settings.control.host,
-            port=settings.control.port,
-            metrics=rpc_metrics,
-        )
-        for server in (app, control):
-            await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
-        await control.set_serving(True)
-        log.info("reward: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         follower = AliasFollower(
             registry,
             model,
@@ -85,8 +59,38 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
             on_change=revisions.follow,
             on_error=metrics.count_registry_error,
         )
+        scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
+        scoring = asyncio.create_task(scorer.run())
+        stack.push_async_callback(cancelled, scoring)
+        servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions, follower.hint)
+        app = _app_server(settings, servicer, rpc_metrics)
+        control = _control_server(settings, control_servicer, rpc_metrics)
+        for server in (app, control):
+            await server.start()
+            stack.push_async_callback(server.stop, settings.grace_s)
+        await control.set_serving(True)
+        log.info("reward: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
         if not revisions.loaded.live:
             log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the scorer only after the calls that wait for it.
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
+
+
+def _app_server(settings: RewardSettings, servicer: RewardServicer, metrics: RpcMetrics) -> RpcServer:
+    return RpcServer(
+        {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
+        host=settings.app.host,
+        port=settings.app.port,
+        metrics=metrics,
+        max_deadline_s=settings.max_deadline_s,
+    )
+
+
+def _control_server(settings: RewardSettings, servicer: RewardControlServicer, metrics: RpcMetrics) -> RpcServer:
+    return RpcServer(
+        {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_RewardControlServiceServicer_to_server(servicer, server)},
+        host=settings.control.host,
+        port=settings.control.port,
+        metrics=metrics,
+    )

@@ -215,6 +215,7 @@ class Loop:
         move = w.registry.move_alias(
             name.model_name, "stable", name.number, epoch=w.epoch, actor=actor or "person", reason=reason
         )
+        await w.ask_to_load(name)  # so that the server looks at its aliases at once
         if not w.progress.settled:
             await self._go_back()  # the step whose gate has not spoken gives way
         await w.compute(adopt, w, name)

@@ -22,7 +22,7 @@ POLICY_FIGURES = {
     "ended_fraction": ("attune_ppo_ended_ratio", "Share of responses that ended with EOS"),
     "engine_gap_mean_exp_abs": (
         "attune_ppo_engine_gap_ratio",
-        "mean exp(|learner - engine log-probability|), 1 is none",
+        "Mean of exp(abs(learner - engine log-probability)), 1 is none",
     ),
     "win_rate": ("attune_gate_win_rate", "Win rate of the last candidate against stable, by the gate's reward model"),
     "gate_kl": ("attune_gate_kl_nats", "KL of the last candidate on held-out prompts"),
@@ -72,6 +72,14 @@ class TrainerMetrics:
             "Calls to other services that failed and were tried again",
             ["service"],
             registry=registry,
+        )
+        self.texts_cut = Counter(
+            "attune_training_texts_cut",
+            "Texts of reward updates that exceeded the context and lost the front of their prompt",
+            registry=registry,
+        )
+        self.happenings_lost = Counter(
+            "attune_training_happenings_lost", "Happenings that a slow watcher did not get", registry=registry
         )
         self.epoch = Gauge("attune_training_epoch", "The epoch this trainer holds", registry=registry)
         self._figures = {

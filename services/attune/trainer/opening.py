@@ -129,7 +129,7 @@ def open_workspace(
         state=state,
         servers=servers,
         metrics=metrics,
-        watchers=Watchers(),
+        watchers=Watchers(metrics.happenings_lost.inc),
         store=ExampleStore(settings.split(), settings.example_capacity),
         prompts=PromptPool(settings.rollouts.held_out_share, settings.rollouts.prompt_capacity, fixed_prompts),
         learners=learners,

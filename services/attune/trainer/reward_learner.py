@@ -62,6 +62,7 @@ class RewardLearner:
         self.normalisation = loaded.normalisation
         self.settings = settings
         self.updates = 0
+        self._cut = 0
         self._tokenizer = loaded.tokenizer
         self._max_context = loaded.max_context
         self._device = next(self.model.parameters()).device
@@ -79,6 +80,11 @@ class RewardLearner:
             {"params": small, "weight_decay": 0.0, "scale": 20.0},  # a handful of scalars, far from their optimum
         ]
         self._optimizer = torch.optim.AdamW(groups, s.lr, eps=s.adam_eps)
+
+    def count_cut(self) -> int:
+        """How many sequences were cut to the context since this was last asked."""
+        counted, self._cut = self._cut, 0
+        return counted
 
     @property
     def source_biases(self) -> dict[str, float]:
@@ -149,6 +155,7 @@ class RewardLearner:
     def _tokens(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Reward inputs; a sequence beyond the context loses the front of its prompt, never the answer."""
         inputs = [reward_input(self._tokenizer, render_prompt(self._tokenizer, p), text) for p, text in pairs]
+        self._cut += sum(len(tokens) > self._max_context for tokens in inputs)
         return [tokens[-self._max_context :] for tokens in inputs]
 
     def _forward(self, sequences: list[list[int]]) -> Tensor:

@@ -138,6 +138,7 @@ def _update(w: Workspace, task: dict[str, Any]) -> tuple[dict[str, float], GateV
             preferences = _preferences(w, batch, draw["weights"])
             if preferences:
                 figures = {**figures, **_prefixed(learner.update(preferences), name)}
+        w.metrics.texts_cut.inc(learner.count_cut())
     figures |= learners.reward.normalise(learners.anchors)
     learners.gate.normalise(learners.anchors)
     child = learners.reward.judged(list(rankings.values()))

@@ -1,13 +1,13 @@
 """What happens in training, told to whoever watches: a small fan-out with a bounded queue a watcher.
 
-A watcher that does not keep up loses the oldest happenings; training never waits for one.
+A watcher that does not keep up loses the oldest happenings, which are counted; training never waits for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -51,16 +51,18 @@ class Happening:
 
 
 class Watchers:
-    """Everyone who watches now."""
+    """Everyone who watches now. `on_lost` hears of each happening that a slow one did not get."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_lost: Callable[[], object]) -> None:
         self._queues: set[asyncio.Queue[Happening]] = set()
+        self._on_lost = on_lost
 
     def tell(self, happening: Happening) -> None:
         """Hands it to all; drops the oldest of a full queue."""
         for queue in self._queues:
             if queue.full():
                 queue.get_nowait()
+                self._on_lost()
             queue.put_nowait(happening)
 
     async def watch(self) -> AsyncGenerator[Happening, None]:

@@ -252,15 +252,20 @@ class Workspace:
     async def _promote(self, kind: Kind, number: int) -> None:
         """Preloads, then points `stable` at the revision; a server that is away will follow the alias later."""
         name = self.revision(kind, number)
-        if self.settings.only_saved_inputs:
-            await self.compute(self._point_stable_at, name)
-            return
-        load = self.servers.load_policy if kind == "policies" else self.servers.load_reward
+        is_there = not self.settings.only_saved_inputs and await self.ask_to_load(name)
+        await self.compute(self._point_stable_at, name)
+        if is_there:
+            await self.ask_to_load(name)  # it is loaded; asked again, the server looks at its aliases at once
+
+    async def ask_to_load(self, name: RevisionName) -> bool:
+        """Whether the server of this kind has the revision."""
+        load = self.servers.load_policy if name.kind == "policies" else self.servers.load_reward
         try:
             await load(str(name), self.epoch)
         except TRANSIENT as error:
             log.warning("%s could not be preloaded: %s", name, error)
-        await self.compute(self._point_stable_at, name)
+            return False
+        return True
 
     def _point_stable_at(self, name: RevisionName) -> None:
         head = self.registry.alias(name.model_name, "stable")

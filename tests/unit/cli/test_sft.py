@@ -16,7 +16,7 @@ def test_publishing_moves_stable_only_the_first_time(tmp_path: Path) -> None:
     assert (one["revision"], one["is_stable"]) == ("policies/support/revisions/1", True)
     assert (two["revision"], two["is_stable"]) == ("policies/support/revisions/2", False)
     shown = run(*command, "--out", str(tmp_path / "two"), "--publish", "policies/support", "--seed", "1")
-    assert "attune promote policies/support/revisions/3" in shown.output
+    assert "attune promote policies/support/revisions/2" in shown.output  # the same files are not published twice
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:

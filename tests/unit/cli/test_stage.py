@@ -49,6 +49,23 @@ def test_stable_moves_by_the_verdict(tmp_path: Path, verdict: GateVerdict | None
     assert registry.manifest(name).metrics["loss"] == 0.5
 
 
+def test_the_same_files_are_published_once_and_depose_nobody(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    made = result(tmp_path / "model")
+    assert publish(registry, MODEL, made) == publish(registry, MODEL, made) == (MODEL.revision(1), True)
+    assert registry.newest_epoch(MODEL) == 1
+    (tmp_path / "model" / "config.json").write_text('{"other": 1}')
+    assert publish(registry, MODEL, made) == (MODEL.revision(2), False)
+
+
+def test_a_publication_killed_before_it_went_live_is_finished(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    made = result(tmp_path / "model")
+    registry.publish(MODEL.revision(1), made.folder, epoch=registry.take_epoch([MODEL], "killed"))
+    assert publish(registry, MODEL, made) == (MODEL.revision(1), True)
+    assert registry.alias(MODEL, "stable").number == 1
+
+
 def test_progress_is_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with Bar("SFT") as on_progress:
         for step in range(1, 4):

@@ -6,14 +6,15 @@ import pytest
 import torch
 from attune.domain.errors import CheckpointRefused
 from attune.modeling.batching import pad
+from attune.modeling.loading import load_policy
 from attune.modeling.reward_model import (
     HEAD_FILE,
     MANIFEST_FILE,
     Normalisation,
     critic_from_reward_model,
     load_reward_model,
-    new_reward_model,
     reward_input,
+    reward_model_on,
     save_reward_model,
 )
 from attune.modeling.tokenizer import render_prompt
@@ -74,9 +75,10 @@ def test_the_critic_starts_in_normalised_units_and_apart(tmp_path: Path) -> None
 
 def test_the_head_has_the_stated_scale(tmp_path: Path) -> None:
     folder = tiny_policy_folder(tmp_path / "policy")
-    heads = torch.cat([new_reward_model(folder, seed).head.weight for seed in range(20)])
+    trunk = load_policy(folder).model.base_model
+    heads = torch.cat([reward_model_on(trunk, seed).head.weight for seed in range(20)])
     assert heads.std().item() == pytest.approx(33**-0.5, rel=0.15)
-    assert new_reward_model(folder).head.bias.item() == 0.0
+    assert reward_model_on(trunk).head.bias.item() == 0.0
 
 
 def test_reward_input_is_prompt_completion_and_one_eos() -> None:

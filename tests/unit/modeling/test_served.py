@@ -99,3 +99,10 @@ def test_registry_errors_are_counted_by_reason(server: Server) -> None:
     metrics.count_registry_error(OSError("away"))
     for error in ("REGISTRY_CORRUPT", "OSError"):
         assert server.sample("attune_other_registry_errors_total", error=error) == 1
+
+
+async def test_alias_files_that_cannot_be_read_are_shown(server: Server) -> None:
+    await server.promote("one")
+    server.registry.storage.create(f"{MODEL}/aliases/stable/{server.epoch}-9.json", b"{")
+    assert server.registry.alias(MODEL, "stable").number == 1
+    assert server.sample("attune_toy_torn_alias_files") == 1

@@ -83,6 +83,7 @@ class Server:
     client: AsyncClient
     address: str
     control_address: str
+    hints: list[int]
 
     def recorded(self) -> list[Generation]:
         """All generations on the event log."""
@@ -102,7 +103,8 @@ async def serving(
     with Recorder(log.producer(Topic.GENERATIONS), shop.metrics) as recorder:
         writer = Writer(shop.revisions.loaded, engine, recorder, shop.metrics)
         servicer = PolicyServicer(writer, Sampling(max_tokens=12))
-        control_servicer = PolicyControlServicer(engine, shop.revisions)
+        hints: list[int] = []
+        control_servicer = PolicyControlServicer(engine, shop.revisions, lambda: hints.append(1))
         app = RpcServer(
             {"app": lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
             host="127.0.0.1",
@@ -124,7 +126,7 @@ async def serving(
         decoding = asyncio.create_task(engine.run())
         client = AsyncClient(app_id="test", policy_address=app.address, retry=NO_RETRY)
         try:
-            yield Server(shop, engine, recorder, writer, log, client, app.address, control.address)
+            yield Server(shop, engine, recorder, writer, log, client, app.address, control.address, hints)
         finally:
             await client.close()
             await app.stop(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attune.client import NO_RETRY, AsyncClient
 from attune.client.control import AsyncPolicyControlClient
-from attune.domain.errors import NoRevision, ServerUnavailable
+from attune.domain.errors import AttuneError, NoRevision, ServerUnavailable
 from attune.platform.config import AppPort, ControlPort
 from attune.platform.registry.registry import Registry
 from attune.policy.config import PolicySettings
@@ -25,21 +25,66 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-async def test_from_an_empty_registry_to_answers_and_a_stop(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: caplog.set_level(logging.INFO))
-    settings = PolicySettings(
-        registry=str(tmp_path / "registry"),
-        cache_folder=str(tmp_path / "cache"),
-        events_folder=str(tmp_path / "events"),
+def settings_in(folder: Path, poll_interval_s: float) -> PolicySettings:
+    return PolicySettings(
+        registry=str(folder / "registry"),
+        cache_folder=str(folder / "cache"),
+        events_folder=str(folder / "events"),
         app=AppPort(port=free_port()),
         control=ControlPort(port=free_port()),
         metrics_port=0,
         device="cpu",
-        poll_interval_s=0.02,
+        poll_interval_s=poll_interval_s,
     )
-    stop = asyncio.Event()
+
+
+def publish_stable(registry: Registry, number: int, folder: Path) -> None:
+    epoch = registry.take_epoch([MODEL], "test")
+    registry.publish(MODEL.revision(number), tiny_policy_folder(folder, seed=number), epoch=epoch)
+    registry.move_alias(MODEL, "stable", number, epoch=epoch, actor="test", reason="")
+
+
+async def test_a_preload_makes_it_look_at_the_aliases_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: None)
+    settings, stop = settings_in(tmp_path, poll_interval_s=3600.0), asyncio.Event()
+    publish_stable(Registry(settings.registry), 1, tmp_path / "one")
+    process = asyncio.create_task(main(settings, stop))
+    async with AsyncPolicyControlClient(f"127.0.0.1:{settings.control.port}", NO_RETRY) as control:
+        await control.wait_until_serving(30)
+        publish_stable(Registry(settings.registry), 2, tmp_path / "two")
+        await control.load_revision(str(MODEL.revision(2)))
+        async with asyncio.timeout(30):
+            while (await control.status()).live_revision != str(MODEL.revision(2)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    stop.set()
+    await process
+
+
+async def test_app_and_control_are_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: None)
+    settings, stop = settings_in(tmp_path, poll_interval_s=1.0), asyncio.Event()
+    process = asyncio.create_task(main(settings, stop))
+    app, control = f"127.0.0.1:{settings.app.port}", f"127.0.0.1:{settings.control.port}"
+    async with (
+        AsyncPolicyControlClient(control, NO_RETRY) as right,
+        AsyncPolicyControlClient(app, NO_RETRY) as wrong,
+        AsyncClient(app_id="test", policy_address=control, retry=NO_RETRY) as client,
+    ):
+        await right.wait_until_serving(30)
+        with pytest.raises(AttuneError, match="UNIMPLEMENTED"):
+            await wrong.pause("from outside")
+        with pytest.raises(AttuneError, match="UNIMPLEMENTED"):
+            await client.generate("hello")
+        assert not (await right.status()).paused
+    stop.set()
+    await process
+
+
+async def test_from_an_empty_registry_to_answers_and_a_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: caplog.set_level(logging.INFO))
+    settings, stop = settings_in(tmp_path, poll_interval_s=0.02), asyncio.Event()
     process = asyncio.create_task(main(settings, stop))
     async with (
         AsyncClient(app_id="test", policy_address=f"127.0.0.1:{settings.app.port}", retry=NO_RETRY) as client,
@@ -51,10 +96,7 @@ async def test_from_an_empty_registry_to_answers_and_a_stop(
         with pytest.raises(NoRevision):
             await client.generate("hello")
         assert "attune sft --publish policies/support" in caplog.text
-        registry = Registry(settings.registry)
-        epoch = registry.take_epoch([MODEL], "test")
-        registry.publish(MODEL.revision(1), tiny_policy_folder(tmp_path / "policy"), epoch=epoch)
-        registry.move_alias(MODEL, "stable", 1, epoch=epoch, actor="test", reason="")
+        publish_stable(Registry(settings.registry), 1, tmp_path / "policy")
         await client.wait_until_serving(30)
         assert (await client.generate("hello", max_tokens=4)).recorded
         await control.pause("so that a call is running at the stop")

@@ -15,9 +15,11 @@ ONE, TWO = (f"rewards/support/revisions/{n}" for n in (1, 2))
 
 
 async def test_preloading_makes_nothing_live(running: Running) -> None:
-    servicer = RewardControlServicer(running.scorer, running.revisions)
+    hints: list[int] = []
+    servicer = RewardControlServicer(running.scorer, running.revisions, lambda: hints.append(1))
     response = await servicer.LoadRevision(control_pb2.LoadRevisionRequest(revision=TWO, epoch=5), None)  # type: ignore[arg-type]
     assert response.load_duration.ToTimedelta().total_seconds() > 0
+    assert hints == [1]  # to look at the alias, which may have moved
     status = await servicer.GetStatus(control_pb2.GetStatusRequest(), None)  # type: ignore[arg-type]
     assert status.reward == "rewards/support"
     assert status.live_revision == ONE
@@ -28,7 +30,7 @@ async def test_preloading_makes_nothing_live(running: Running) -> None:
 
 
 async def test_a_pause_holds_the_queue(running: Running) -> None:
-    servicer = RewardControlServicer(running.scorer, running.revisions)
+    servicer = RewardControlServicer(running.scorer, running.revisions, lambda: None)
     await servicer.Pause(control_pb2.PauseRequest(reason="look"), None)  # type: ignore[arg-type]
     waiting = asyncio.create_task(running.scorer.score([(Prompt.user("Hi"), "Yo")] * 3))
     async with asyncio.timeout(10):

@@ -21,6 +21,7 @@ def test_names() -> None:
         "attune_reward_live_revision_number",
         "attune_reward_swap_duration_seconds",
         "attune_reward_registry_errors",
+        "attune_reward_torn_alias_files",
     }
     metrics.count_registry_error(RegistryCorrupt("torn"))
     metrics.count_registry_error(OSError("away"))

@@ -66,6 +66,8 @@ async def test_learns_promotes_and_then_idles(tmp_path, servers):
         assert first.metrics["engine_gap_mean_exp_abs"] == pytest.approx(1.0, abs=1e-3)
         stable = servers.registry.alias(POLICY, "stable").number
         assert running.facts["policy"] == stable
+        assert servers.loaded[-1].startswith(str(POLICY))
+        assert servers.loaded.count(str(REWARD.revision(2))) >= 2  # asked again when live: the server looks at once
         assert servers.registry.revisions(POLICY) == [1, 2, 3]
 
 

@@ -42,6 +42,15 @@ def test_normalised_anchors_have_mean_zero_and_deviation_one(learner):
     assert learner.normalise(anchors)["anchor_drift"] == pytest.approx(0, abs=1e-6)
 
 
+def test_what_exceeds_the_context_keeps_its_answer_and_is_counted(learner):
+    long = "where is my order? " * 40
+    learner.raw_scores([(long, "good"), (CHAT, "good"), (long, "bad")])
+    assert (learner.count_cut(), learner.count_cut()) == (2, 0)
+    good, bad = learner._tokens([(long, "good"), (long, "bad")])
+    assert len(good) == len(bad) == learner._max_context
+    assert good != bad
+
+
 def test_saved_learner_goes_on_bit_for_bit(learner, tmp_path):
     learner.update(preferences())
     learner.save(tmp_path)

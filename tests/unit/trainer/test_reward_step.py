@@ -68,6 +68,14 @@ async def test_lineage_names_new_examples_once(loop):
     assert min(spread[1]) > 400
 
 
+async def test_texts_that_exceed_the_context_are_counted(loop):
+    w = loop.workspace
+    w.servers.add_comparisons(40, better="good yes " * 60)
+    await loop._sync()
+    await reward_step.run(w, 1)
+    assert w.metrics.texts_cut._value.get() >= 20
+
+
 async def test_a_rejected_revision_leaves_its_examples_new(loop, monkeypatch):
     w = loop.workspace
     monkeypatch.setattr(reward_step, "reward_gate", lambda *_: GateVerdict(False, ("worse",)))

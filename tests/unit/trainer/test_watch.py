@@ -7,7 +7,8 @@ from attune.trainer.watch import QUEUE_LENGTH, Event, Happening, Watchers
 
 
 async def test_all_watchers_see_all_and_a_slow_one_keeps_the_newest():
-    watchers = Watchers()
+    lost: list[int] = []
+    watchers = Watchers(lambda: lost.append(1))
     watchers.tell(Happening(Event.STOPPED, 0))
     async with aclosing(watchers.watch()) as first, aclosing(watchers.watch()) as second:
         waiting = [asyncio.ensure_future(anext(w)) for w in (first, second)]
@@ -17,6 +18,7 @@ async def test_all_watchers_see_all_and_a_slow_one_keeps_the_newest():
         firsts = [(await w).step for w in waiting]
         assert firsts == [11, 11]
         assert (await anext(first)).step == 12
+        assert len(lost) == 20  # ten for each watcher
     assert watchers._queues == set()
 
 

@@ -62,10 +62,6 @@ class Registry:
         """The highest epoch taken; 0 if none was."""
         return self._epochs.newest(model)
 
-    def check_epoch(self, model: ModelName, epoch: int) -> None:
-        """EpochSuperseded if a newer epoch was taken, InvalidInput if this one never was."""
-        self._epochs.check(model, epoch)
-
     # Revisions
 
     def revisions(self, model: ModelName) -> list[int]:
