@@ -67,7 +67,7 @@ def breaking(ref: str) -> None:
             tar.extractall(old, filter="data")
         was = make_workspace(old / "protos", Path(folder) / "was")
         now = make_workspace(PROTOS, Path(folder) / "now")
-        buf(["breaking", "--against", str(was), "--path", "attune"], now)
+        buf(["breaking", "--against", str(was)], now)
 
 
 def generate(target: Path) -> None:
