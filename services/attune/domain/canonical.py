@@ -37,7 +37,8 @@ def is_canonical(proto: feedback_pb2.FeedbackEvent) -> bool:
 
 
 def _is_canonical_time(proto: feedback_pb2.FeedbackEvent) -> bool:
-    seconds, nanos = proto.occurred_time.seconds, proto.occurred_time.nanos
+    stamp = proto.occurred_time
+    seconds, nanos = stamp.seconds, stamp.nanos
     return 0 <= seconds < _LATEST_S and 0 <= nanos < 1_000_000_000 and not nanos % 1000 and bool(seconds or nanos)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from contextlib import ExitStack
+import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from attune.api.feedback.v1 import feedback_pb2_grpc
-from attune.feedback.ingest.acceptor import Acceptor
+import uvloop
+
+from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
+from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
-from attune.feedback.ingest.servicer import FeedbackServicer
+from attune.feedback.ingest.retention import trim_regularly
+from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
 from attune.platform.lifecycle import until_stopped
@@ -19,30 +24,32 @@ from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 
-SERVICE = "attune.api.feedback.v1.FeedbackService"
 log = logging.getLogger(__name__)
+new_loop = uvloop.new_event_loop
+SWITCH_INTERVAL_S = 0.0005
+"""How long the thread that writes, and with it every event, may wait for the interpreter while calls keep it busy."""
 
 
 async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Serves until the stop or the first failure."""
     set_up_logging(settings.log_level)
     metrics = new_metrics()
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
         producer = events.producer(Topic.FEEDBACK)
         stack.callback(producer.close)
-        acceptor = stack.enter_context(
+        acceptor = await stack.enter_async_context(
             Acceptor(
                 producer,
                 queue_events=settings.queue_events,
+                queue_bytes=settings.queue_mib * MIB,
                 remembered_events=settings.remembered_events,
-                trim_interval_s=settings.trim_interval_s,
             )
         )
-        servicer = FeedbackServicer(acceptor, IngestMetrics(metrics))
+        servicer = FeedbackServicer(Intake(acceptor, IngestMetrics(metrics), log_timeout_s=settings.log_timeout_s))
         server = RpcServer(
-            {SERVICE: lambda grpc: feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, grpc)},
+            {SERVICE: servicer.register},
             host=settings.app.host,
             port=settings.app.port,
             metrics=RpcMetrics(metrics),
@@ -50,9 +57,19 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
         )
         await server.start()
         await server.set_serving(True)
+        tune_interpreter()
         log.info("ingest serves on %s", server.address)
         try:
-            failed: asyncio.Future[None] = asyncio.wrap_future(acceptor.failure)
-            await until_stopped(stop, [failed])
+            await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
+            servicer.drain()
             await server.stop(settings.grace_s)
+
+
+def tune_interpreter() -> None:
+    """For a process that makes no cycles and must not pause: what lives for ever is not looked at again, and the rest
+    rarely; threads take turns quickly."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
