@@ -110,19 +110,16 @@ class _Sender:
                     due += 1 / pace
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 sent.append(time.perf_counter())
-                yield self._message(count)
+                yield self._events.take_for_stream(count)
 
         answered = 0
         async for response in method(messages(), timeout=STREAM_S):
-            for _ in range(_streamed(response)):
-                answered += 1
-                self._acknowledged.value += 1
-                if answered % count == 0:
-                    room.release()
-                    self._latencies.append(time.perf_counter() - sent[answered // count - 1])
-
-    def _message(self, count: int) -> bytes:
-        return self._events.take(1)
+            new = _streamed(response)
+            self._acknowledged.value += new
+            for done in range(answered // count, (answered + new) // count):
+                room.release()
+                self._latencies.append(time.perf_counter() - sent[done])
+            answered += new
 
 
 def _echoed(response: bytes, count: int) -> None:
@@ -142,7 +139,7 @@ def _ingested(response: bytes, count: int) -> None:
 
 def _streamed(response: bytes) -> int:
     """Events acknowledged by one message of a stream."""
-    result = feedback_pb2.StreamFeedbackResponse.FromString(response).result
-    if result.status.code:
-        raise RuntimeError(f"an event was refused: {result.status}")
-    return 1
+    results = feedback_pb2.StreamFeedbackResponse.FromString(response).results
+    if refused := [result.status for result in results if result.status.code]:
+        raise RuntimeError(f"events of a stream were refused, the first with {refused[0]}")
+    return len(results)

@@ -62,25 +62,29 @@ def event_of(kind: Callable[[feedback_pb2.FeedbackEvent], None], size: int) -> f
 
 
 class Events:
-    """Framed events without end: each is the field 1 of a message, which is how all three requests hold them."""
+    """Framed events without end: as field 1, which is how SubmitFeedback and IngestFeedback hold them, or as field 2,
+    the `events` of a stream."""
 
     def __init__(self, size: int) -> None:
-        header = b"\x0a" + varint(size) + b"\x0a" + varint(ID_BYTES)
+        self._header = varint(size) + b"\x0a" + varint(ID_BYTES)
         bodies = [event_of(kind, size).SerializeToString(deterministic=True)[2 + ID_BYTES :] for kind in KINDS]
-        self._parts = [(header, body) for body in bodies]
+        self._bodies = bodies
         self._sender = uuid7()[:-12].encode()
         self._number = 0
 
     def take(self, count: int) -> bytes:
         """The next `count` events, one after the other."""
-        return b"".join(self._framed(count))
+        return b"".join(self._framed(b"\x0a" + self._header, count))
 
-    def _framed(self, count: int) -> Iterator[bytes]:
+    def take_for_stream(self, count: int) -> bytes:
+        """As `take`, for a StreamFeedbackRequest."""
+        return b"".join(self._framed(b"\x12" + self._header, count))
+
+    def _framed(self, header: bytes, count: int) -> Iterator[bytes]:
         for number in range(self._number, self._number + count):
-            header, body = self._parts[number % len(self._parts)]
             yield header
             yield b"%s%012x" % (self._sender, number)
-            yield body
+            yield self._bodies[number % len(self._bodies)]
         self._number += count
 
 

@@ -156,7 +156,8 @@ def loads(event_bytes: int) -> dict[str, Load]:
     """Closed loops that keep the server busy, by the name of their row."""
     return {
         "batched": Load("batch", "", events_per_call=100, in_flight=16, event_bytes=event_bytes),
-        "streamed": Load("stream", "", events_per_call=1, in_flight=4, event_bytes=event_bytes),
+        "streamed": Load("stream", "", events_per_call=16, in_flight=4, event_bytes=event_bytes),
+        "streamed_alone": Load("stream", "", events_per_call=1, in_flight=4, event_bytes=event_bytes),
         "single": Load("single", "", in_flight=64, event_bytes=event_bytes),
         "echo": Load("echo", "", in_flight=64, event_bytes=event_bytes),
     }
@@ -199,12 +200,12 @@ def median_of(found: list[Measured]) -> float:
 
 
 def table(rates: dict[str, float], found: dict[str, list[Measured]], half: dict[str, Measured]) -> str:
-    lines = [f"{'':12}{'events/core-s':>16}{'events/s':>12}{'cores':>8}{'half load: p50':>17}{'p99 ms':>9}"]
+    lines = [f"{'':16}{'events/core-s':>16}{'events/s':>12}{'cores':>8}{'half load: p50':>17}{'p99 ms':>9}"]
     for name, rate in rates.items():
         wall = statistics.median(one.events / one.wall_s for one in found[name])
         cores = statistics.median(one.cores for one in found[name])
         tail = f"{half[name].percentile_ms(0.5):17.1f}{half[name].percentile_ms(0.99):9.1f}" if name in half else ""
-        lines.append(f"{name:12}{rate:16,.0f}{wall:12,.0f}{cores:8.2f}{tail}")
+        lines.append(f"{name:16}{rate:16,.0f}{wall:12,.0f}{cores:8.2f}{tail}")
     return "\n".join(lines)
 
 
