@@ -1,8 +1,8 @@
 """The one server interceptor: deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
 
-A call without a deadline is refused, one with a longer deadline than `max_deadline_s` is cut to it. An AttuneError goes
-out by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the
-log. CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
+A call without a deadline is refused, one with a longer deadline than is allowed is cut to it. An AttuneError goes out
+by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the log.
+CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ class _Within:
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """See the module. Each method is wrapped once."""
+    """See the module. Each method is wrapped once. `max_stream_s` is the longest deadline of a stream of requests."""
 
-    def __init__(self, metrics: RpcMetrics, max_deadline_s: float) -> None:
+    def __init__(self, metrics: RpcMetrics, max_deadline_s: float, max_stream_s: float) -> None:
         self._metrics = metrics
-        self._max_deadline_s = max_deadline_s
+        self._max_deadline_s, self._max_stream_s = max_deadline_s, max_stream_s
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
@@ -110,25 +110,27 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if details.method.startswith(EXEMPT):
             return handler
         wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
-        wrapped = self._wrapped[details.method] = _handler_like(handler, wrap(details.method, _behaviour(handler)))
+        limit_s = self._max_stream_s if handler.request_streaming else self._max_deadline_s
+        behaviour = wrap(details.method, _behaviour(handler), limit_s)
+        wrapped = self._wrapped[details.method] = _handler_like(handler, behaviour)
         return wrapped
 
-    def _wrap_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_unary(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, self._max_deadline_s):
+                    async with _Within(context, limit_s):
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._refuse(method, error, context, measured)
 
         return served
 
-    def _wrap_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_stream(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, self._max_deadline_s):
+                    async with _Within(context, limit_s):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:
