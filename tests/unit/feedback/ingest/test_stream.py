@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 from attune.api.feedback.v1 import feedback_pb2
 from attune.domain.errors import EventLogUnavailable, InvalidInput
+from attune.domain.feedback import Demonstration
 from attune.feedback.ingest.acceptor import Acceptor
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
-from attune.feedback.ingest.stream import WINDOW_EVENTS, FeedbackStream
-from feedback_samples import an_event, an_id
+from attune.feedback.ingest.stream import WINDOW_BYTES, WINDOW_EVENTS, FeedbackStream
+from feedback_samples import an_event, an_id, completion
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
 from unit.feedback.ingest.gated import GatedProducer
@@ -47,6 +48,12 @@ async def answers(stream: FeedbackStream) -> list[Response]:
 
 def ids(responses: Iterable[Response]) -> list[str]:
     return [result.event_id for response in responses for result in response.results]
+
+
+async def some_turns() -> None:
+    """Time for a reader that would go on to go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_single_events_are_answered_one_by_one(intake: Intake, gated: GatedProducer) -> None:
@@ -117,10 +124,31 @@ async def test_a_stream_is_not_read_beyond_its_window(intake: Intake, gated: Gat
 
     reading = asyncio.create_task(answers(FeedbackStream(intake, counted())))
     await eventually(lambda: read >= WINDOW_EVENTS)
-    await asyncio.sleep(0.02)
+    await some_turns()
     assert read == WINDOW_EVENTS
     gated.gate.set()
     assert len(ids(await reading)) == 2 * WINDOW_EVENTS
+
+
+async def test_a_stream_of_long_events_is_not_read_beyond_its_window_either(
+    intake: Intake, gated: GatedProducer
+) -> None:
+    read = 0
+    long = an_event(1, Demonstration(completion(1), "x" * 100_000)).to_proto()
+    message = feedback_pb2.StreamFeedbackRequest(events=[long] * 10).SerializeToString()
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(20):
+            read += 1
+            yield message
+
+    reading = asyncio.create_task(answers(FeedbackStream(intake, counted())))
+    await eventually(gated.is_writing.is_set)
+    await some_turns()
+    assert read == -(-WINDOW_BYTES // len(message))
+    gated.gate.set()
+    assert len(ids(await reading)) == 200
 
 
 async def test_draining_answers_what_was_read_and_says_that_ingest_goes(intake: Intake, gated: GatedProducer) -> None:
