@@ -19,6 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 from attune.domain.errors import AttuneError, EventLogUnavailable, FeedbackConflict, QueueFull
@@ -27,7 +28,7 @@ from attune.feedback.ingest.records import records
 from attune.platform.events.log import Producer
 
 RETRY_AFTER_S = 1.0
-MIB = 1024 * 1024
+KIB, MIB = 1024, 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Acceptor:
         self._writing: list[Waiting] = []
         self._next_commit = 0.0
         self._has_work = asyncio.Event()
-        self._is_closing = False
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Acceptor:
         self._thread = ThreadPoolExecutor(1, "feedback-writer")
@@ -133,7 +134,7 @@ class Acceptor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._is_closing = True
+        self._closing.set()
         self._has_work.set()
         await asyncio.wait([self._writer])
         self._thread.shutdown()
@@ -172,7 +173,7 @@ class Acceptor:
         return None
 
     def _refusal(self, event: ReceivedEvent) -> AttuneError | None:
-        if self._is_closing or self._writer.done():
+        if self._closing.is_set() or self._writer.done():
             return going_down()
         if self._held_events >= self._queue_events or self._held_bytes + len(event.wire) > self._queue_bytes:
             return QueueFull(f"{self._held_events} events wait already", retry_after_s=RETRY_AFTER_S)
@@ -187,14 +188,21 @@ class Acceptor:
 
     async def _next_group(self) -> bool:
         """Takes everything in the queue; waits for the first event, and is False when the acceptor closes."""
-        while not self._queue and not self._is_closing:
+        while not self._queue and not self._closing.is_set():
             self._has_work.clear()
             await self._has_work.wait()
-        if (early_s := self._next_commit - time.monotonic()) > 0 and not self._is_closing:
-            await asyncio.sleep(early_s)
+        await self._until(self._next_commit)
         self._next_commit = time.monotonic() + self._commit_interval_s
         self._writing, self._queue = self._queue, []
         return bool(self._writing)
+
+    async def _until(self, due_s: float) -> None:
+        """Waits for a time of the monotonic clock, or for the end."""
+        early_s = due_s - time.monotonic()
+        if early_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(early_s):
+                    await self._closing.wait()
 
     async def _write(self, group: list[Waiting]) -> None:
         accept_time = self._clock()

@@ -6,13 +6,21 @@ Doors differ in how events come and how answers go; what an event means and what
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from attune.api.types.v1 import feedback_pb2
-from attune.domain.errors import AttuneError, EventLogUnavailable, FeedbackConflict, InvalidInput, QueueFull
+from attune.domain.errors import (
+    AttuneError,
+    EventLogUnavailable,
+    FeedbackConflict,
+    InvalidInput,
+    PermissionDenied,
+    QueueFull,
+)
 from attune.feedback.ingest.acceptor import Acceptor, Outcome, Submission
 from attune.feedback.ingest.metrics import IngestMetrics
-from attune.feedback.ingest.reading import read_or_refuse
+from attune.feedback.ingest.reading import RefusedEvent, read_or_refuse
 
 MAX_EVENTS = 1000
 """Most events of one message."""
@@ -20,10 +28,13 @@ HASTE = 0.9
 """Share of a call's time after which it is told that the log has not answered; the rest is for the answer to travel."""
 OUTCOMES: dict[type[AttuneError], str] = {
     InvalidInput: "invalid",
+    PermissionDenied: "forbidden",
     FeedbackConflict: "conflict",
     QueueFull: "queue_full",
     EventLogUnavailable: "log_unavailable",
 }
+
+NOTHING: Mapping[int, AttuneError] = MappingProxyType({})
 
 Protos = Sequence[feedback_pb2.FeedbackEvent]
 
@@ -42,12 +53,15 @@ class Intake:
     def __init__(self, acceptor: Acceptor, metrics: IngestMetrics, *, log_timeout_s: float = 10.0) -> None:
         self._acceptor, self._metrics, self._log_timeout_s = acceptor, metrics, log_timeout_s
 
-    def begin(self, protos: Protos, field: str) -> Taken:
+    def begin(self, protos: Protos, field: str, refused: Mapping[int, AttuneError] = NOTHING) -> Taken:
         """Reads and queues events; those that do not hold are refused one by one.
 
-        `field` is where they stand in the request, for those who read a refusal: "event", or "events[{}]".
+        `field` is where they stand in the request, for those who read a refusal: "event", or "events[{}]". `refused`
+        are those that the door refuses, by index.
         """
         received = [read_or_refuse(proto, field, index) for index, proto in enumerate(protos)]
+        for index, error in refused.items():
+            received[index] = RefusedEvent(received[index].kind, error)
         kinds = [event.kind for event in received]
         return Taken(protos, kinds, self._acceptor.submit(received))
 

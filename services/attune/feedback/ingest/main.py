@@ -11,12 +11,14 @@ from pathlib import Path
 
 import uvloop
 
-from attune.feedback.ingest.acceptor import MIB, Acceptor
+from attune.feedback.ingest.acceptor import KIB, MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
+from attune.feedback.ingest.web.credentials import load_credentials
+from attune.feedback.ingest.web.door import HttpDoor
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
 from attune.platform.lifecycle import until_stopped
@@ -25,6 +27,8 @@ from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 
 log = logging.getLogger(__name__)
+OPTIONS = [("grpc.max_receive_message_length", 4 * MIB)]
+"""Room for 1000 events of 4 KB; what calls in flight hold is a multiple of it."""
 new_loop = uvloop.new_event_loop
 SWITCH_INTERVAL_S = 0.0005
 """How long the thread that writes, and with it every event, may wait for the interpreter while calls keep it busy."""
@@ -39,6 +43,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
         events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
         producer = events.producer(Topic.FEEDBACK)
         stack.callback(producer.close)
+        counts = IngestMetrics(metrics)
         acceptor = await stack.enter_async_context(
             Acceptor(
                 producer,
@@ -47,23 +52,46 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
                 remembered_events=settings.remembered_events,
             )
         )
-        servicer = FeedbackServicer(Intake(acceptor, IngestMetrics(metrics), log_timeout_s=settings.log_timeout_s))
+        intake = Intake(acceptor, counts, log_timeout_s=settings.log_timeout_s)
+        servicer = FeedbackServicer(intake)
         server = RpcServer(
             {SERVICE: servicer.register},
             host=settings.app.host,
             port=settings.app.port,
             metrics=RpcMetrics(metrics),
             max_deadline_s=settings.max_timeout_s,
+            max_stream_s=settings.max_stream_s,
+            options=OPTIONS,
         )
         await server.start()
+        door = await opened_door(settings, intake, counts)
         await server.set_serving(True)
         tune_interpreter()
-        log.info("ingest serves on %s", server.address)
+        log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
         try:
             await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
             servicer.drain()
-            await server.stop(settings.grace_s)
+            await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
+
+
+async def opened_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
+    """The HTTP door, serving, if the settings give it a port."""
+    http = settings.http
+    if http.port is None:
+        return None
+    door = HttpDoor(
+        intake,
+        load_credentials(http),
+        metrics,
+        origins=[origin.strip() for origin in http.origins.split(",") if origin.strip()],
+        max_body_bytes=http.max_body_kib * KIB,
+        max_requests=http.max_requests,
+        timeout_s=http.timeout_s,
+        grace_s=settings.grace_s,
+    )
+    await door.start(http.host, http.port)
+    return door
 
 
 def tune_interpreter() -> None:
