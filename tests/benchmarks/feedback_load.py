@@ -1,7 +1,7 @@
 """Load on ingest from processes of their own: closed loops that keep calls in flight, or calls at a fixed pace.
 
 Requests are made of ready bytes, so that a sender costs less than the server it drives. Every acknowledgement is
-checked; a refusal ends the load with its status, for a rate of refusals would say nothing.
+checked. A refusal ends a closed loop, for a rate of refusals would say nothing; at a fixed pace it is counted.
 """
 
 from __future__ import annotations
@@ -36,18 +36,26 @@ class Load:
     event_bytes: int = 512
 
 
-def run(load: Load, acknowledged: Any, stop: Any, latencies: Any) -> None:
-    """The main of a load process: counts in `acknowledged`, ends at `stop`, then puts its latencies in seconds."""
-    latencies.put(asyncio.run(_Sender(load, acknowledged, stop).run()))
+class Refused(Exception):
+    """The server did not take all events of a call."""
+
+
+def run(load: Load, acknowledged: Any, stop: Any, reports: Any) -> None:
+    """The main of a load process: counts in `acknowledged`, ends at `stop`, then reports (time of the answer by the
+    monotonic clock, seconds it took) of every call, and how many calls were refused."""
+    sender = _Sender(load, acknowledged, stop)
+    asyncio.run(sender.run())
+    reports.put((sender.latencies, sender.refused))
 
 
 class _Sender:
     def __init__(self, load: Load, acknowledged: Any, stop: Any) -> None:
         self._load, self._acknowledged, self._stop = load, acknowledged, stop
         self._events = Events(load.event_bytes)
-        self._latencies: list[float] = []
+        self.latencies: list[tuple[float, float]] = []
+        self.refused = 0
 
-    async def run(self) -> list[float]:
+    async def run(self) -> None:
         async with grpc.aio.insecure_channel(self._load.address) as channel:
             await channel.channel_ready()
             if self._load.door == "stream":
@@ -58,7 +66,6 @@ class _Sender:
             else:
                 call = self._call_of(channel)
                 await self._gathered(lambda: self._closed(call))
-        return self._latencies
 
     async def _gathered(self, make: Callable[[], Awaitable[None]]) -> None:
         await asyncio.gather(*(make() for _ in range(self._load.in_flight)))
@@ -73,12 +80,22 @@ class _Sender:
         method, count = channel.unary_unary(name), self._load.events_per_call
 
         async def call() -> None:
-            request, started = self._events.take(count), time.perf_counter()
-            check(await method(request, timeout=TIMEOUT_S), count)
-            self._latencies.append(time.perf_counter() - started)
+            request, started = self._events.take(count), time.monotonic()
+            try:
+                check(await method(request, timeout=TIMEOUT_S), count)
+            except (Refused, grpc.aio.AioRpcError):
+                if not self._load.calls_per_s:
+                    raise
+                self.refused += 1
+                return
+            self._answered(started)
             self._acknowledged.value += count
 
         return call
+
+    def _answered(self, started: float) -> None:
+        now = time.monotonic()
+        self.latencies.append((now, now - started))
 
     async def _closed(self, call: Callable[[], Awaitable[None]]) -> None:
         while not self._stop.value:
@@ -87,10 +104,10 @@ class _Sender:
     async def _paced(self, call: Callable[[], Awaitable[None]]) -> None:
         """Begins calls on time whether or not earlier ones came back."""
         running: set[asyncio.Task[None]] = set()
-        due = time.perf_counter()
+        due = time.monotonic()
         while not self._stop.value:
             due += 1 / self._load.calls_per_s
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             task = asyncio.ensure_future(call())
             running.add(task)
             task.add_done_callback(running.discard)
@@ -103,13 +120,13 @@ class _Sender:
         sent: list[float] = []
 
         async def messages() -> AsyncIterator[bytes]:
-            due, pace = time.perf_counter(), self._load.calls_per_s / self._load.in_flight
+            due, pace = time.monotonic(), self._load.calls_per_s / self._load.in_flight
             while not self._stop.value:
                 await room.acquire()
                 if pace:
                     due += 1 / pace
-                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                sent.append(time.perf_counter())
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                sent.append(time.monotonic())
                 yield self._events.take_for_stream(count)
 
         answered = 0
@@ -118,7 +135,7 @@ class _Sender:
             self._acknowledged.value += new
             for done in range(answered // count, (answered + new) // count):
                 room.release()
-                self._latencies.append(time.perf_counter() - sent[done])
+                self._answered(sent[done])
             answered += new
 
 
@@ -134,12 +151,12 @@ def _ingested(response: bytes, count: int) -> None:
     results = feedback_pb2.IngestFeedbackResponse.FromString(response).results
     refused = [result.status for result in results if result.status.code]
     if refused or len(results) != count:
-        raise RuntimeError(f"{len(refused)} of {count} events were refused, the first with {refused[:1]}")
+        raise Refused(f"{len(refused)} of {count} events were refused, the first with {refused[:1]}")
 
 
 def _streamed(response: bytes) -> int:
     """Events acknowledged by one message of a stream."""
     results = feedback_pb2.StreamFeedbackResponse.FromString(response).results
     if refused := [result.status for result in results if result.status.code]:
-        raise RuntimeError(f"events of a stream were refused, the first with {refused[0]}")
+        raise Refused(f"events of a stream were refused, the first with {refused[0]}")
     return len(results)

@@ -2,135 +2,33 @@
 
 The real process (`attune feedback ingest`) on a real event log; load comes from processes of its own (feedback_load).
 A core-second is CPU time of the ingest process alone, all its threads, user and system, as getrusage counts it. Beside
-it in the same run: a bare grpc.aio echo of the same size, which is the floor of a call. Each figure is the median of
-the rounds. `python tests/benchmarks/ingest.py --help`; the last line is JSON.
+it in the same run: a bare grpc.aio echo of the same size, which is the floor of a call, and on Kafka the raw producer
+of the same client. Each figure is the median of the rounds, in which all take turns.
+
+Rows: batched is IngestFeedback with 100 events a call; streamed is StreamFeedback with 16 events a message,
+streamed_alone with one; single is SubmitFeedback. The second part runs each at half of what one core carries, calls
+beginning on time whether or not earlier ones came back. The last line is JSON; `join_events_per_core_s` in it is that
+of tests/benchmarks/join.py, where asked for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import queue
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from feedback_load import Load, run
+from feedback_load import Load
+from kafka_beside import broker, raw_producer_events_per_core_s
+from processes import Measured, free_port, measure, process
 
 HERE = Path(__file__).parent
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-START_S = 60.0
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One window: events acknowledged, CPU and wall seconds, and how long calls took."""
-
-    events: int
-    cpu_s: float
-    wall_s: float
-    latencies_s: tuple[float, ...]
-
-    @property
-    def events_per_core_s(self) -> float:
-        return self.events / self.cpu_s
-
-    @property
-    def cores(self) -> float:
-        return self.cpu_s / self.wall_s
-
-    def percentile_ms(self, share: float) -> float:
-        ordered = sorted(self.latencies_s)
-        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
-@contextmanager
-def process(command: list[str], address: str) -> Iterator[int]:
-    """A server as a child process; yields its pid once its port answers."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        until_listening(child, address)
-        yield child.pid
-    finally:
-        child.terminate()
-        child.wait(START_S)
-
-
-def until_listening(child: subprocess.Popen[bytes], address: str) -> None:
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            socket.create_connection((host, int(port)), 1.0).close()
-            return
-        except OSError:
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{child.args} does not listen on {address}") from None
-            time.sleep(0.05)
-
-
-def measure(pid: int, load: Load, seconds: float, warm_up_s: float, senders: int = 1) -> Measured:
-    """Events acknowledged in a window while `senders` processes send."""
-    spawn = multiprocessing.get_context("spawn")
-    counts = [spawn.Value("Q", 0) for _ in range(senders)]
-    stop, latencies = spawn.Value("b", 0), spawn.Queue()
-    shared = replace(load, calls_per_s=load.calls_per_s / senders)
-    children = [spawn.Process(target=run, args=(shared, count, stop, latencies), daemon=True) for count in counts]
-    for child in children:
-        child.start()
-    wait_for(lambda: all(count.value for count in counts), children)
-    time.sleep(warm_up_s)
-    before, cpu_before, started = sum(c.value for c in counts), cpu_s(pid), time.monotonic()
-    time.sleep(seconds)
-    after, cpu_after, ended = sum(c.value for c in counts), cpu_s(pid), time.monotonic()
-    stop.value = 1
-    took = [latency for _ in children for latency in received(latencies, children)]
-    for child in children:
-        child.join()
-    return Measured(after - before, cpu_after - cpu_before, ended - started, tuple(took))
-
-
-def received(latencies: multiprocessing.Queue[list[float]], children: list[multiprocessing.Process]) -> list[float]:
-    while True:
-        try:
-            return latencies.get(timeout=1.0)
-        except queue.Empty:
-            fail_if_dead(children)
-
-
-def wait_for(condition: Callable[[], bool], children: list[multiprocessing.Process]) -> None:
-    deadline = time.monotonic() + START_S
-    while not condition():
-        fail_if_dead(children)
-        if time.monotonic() > deadline:
-            raise SystemExit("the load did not begin in time")
-        time.sleep(0.02)
-
-
-def fail_if_dead(children: list[multiprocessing.Process]) -> None:
-    if any(child.exitcode for child in children):
-        raise SystemExit("a load process failed; what it said stands above")
 
 
 @contextmanager
@@ -152,6 +50,11 @@ def echo_process() -> Iterator[tuple[int, str]]:
         yield pid, address
 
 
+def log_settings(bootstrap: str) -> list[str]:
+    """The settings of ingest for its event log: Kafka if there is a broker, else the embedded one."""
+    return [f"kafka.bootstrap={bootstrap}"] if bootstrap else []
+
+
 def loads(event_bytes: int) -> dict[str, Load]:
     """Closed loops that keep the server busy, by the name of their row."""
     return {
@@ -163,12 +66,12 @@ def loads(event_bytes: int) -> dict[str, Load]:
     }
 
 
-def rounds(options: argparse.Namespace) -> dict[str, list[Measured]]:
+def rounds(options: argparse.Namespace, settings: list[str]) -> dict[str, list[Measured]]:
     found: dict[str, list[Measured]] = {}
     kinds = loads(options.event_bytes)
     for number in range(options.rounds):
         for name in options.only or kinds:
-            start = echo_process if name == "echo" else lambda: ingest_process(options.set)
+            start = echo_process if name == "echo" else lambda: ingest_process(settings)
             with start() as (pid, address):
                 load = replace(kinds[name], address=address)
                 one = measure(pid, load, options.seconds, options.warm_up, options.senders)
@@ -177,14 +80,14 @@ def rounds(options: argparse.Namespace) -> dict[str, list[Measured]]:
     return found
 
 
-def at_half_load(rates: dict[str, float], options: argparse.Namespace) -> dict[str, Measured]:
+def at_half_load(rates: dict[str, float], options: argparse.Namespace, settings: list[str]) -> dict[str, Measured]:
     """Each door at half the rate that one core of it would carry."""
     found = {}
     for name, load in loads(options.event_bytes).items():
         if name == "echo" or name not in rates:
             continue
         pace = rates[name] / 2 / load.events_per_call
-        with ingest_process(options.set) as (pid, address):
+        with ingest_process(settings) as (pid, address):
             paced = replace(load, address=address, calls_per_s=pace)
             found[name] = measure(pid, paced, options.seconds, options.warm_up, options.senders)
         progress(f"half load, {name}: p99 {found[name].percentile_ms(0.99):.1f} ms")
@@ -200,17 +103,40 @@ def median_of(found: list[Measured]) -> float:
 
 
 def table(rates: dict[str, float], found: dict[str, list[Measured]], half: dict[str, Measured]) -> str:
-    lines = [f"{'':16}{'events/core-s':>16}{'events/s':>12}{'cores':>8}{'half load: p50':>17}{'p99 ms':>9}"]
+    lines = [
+        f"{'':16}{'events/core-s':>14}{'events/s':>10}{'cores':>7}{'half load: p50 ms':>19}{'p99 ms':>8}{'refused':>9}"
+    ]
     for name, rate in rates.items():
         wall = statistics.median(one.events / one.wall_s for one in found[name])
         cores = statistics.median(one.cores for one in found[name])
-        tail = f"{half[name].percentile_ms(0.5):17.1f}{half[name].percentile_ms(0.99):9.1f}" if name in half else ""
-        lines.append(f"{name:16}{rate:16,.0f}{wall:12,.0f}{cores:8.2f}{tail}")
+        row = f"{name:16}{rate:14,.0f}{wall:10,.0f}{cores:7.2f}"
+        if (one := half.get(name)) is not None:
+            row += f"{one.percentile_ms(0.5):19.1f}{one.percentile_ms(0.99):8.1f}{one.refused_calls:9}"
+        lines.append(row)
     return "\n".join(lines)
 
 
-def main() -> None:
+def join_figures() -> dict[str, object]:
+    """What the benchmark of the join says, in a process of its own."""
+    done = subprocess.run([sys.executable, str(HERE / "join.py")], check=True, stdout=subprocess.PIPE, text=True)
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return {name: value for name, value in said.items() if name.startswith("join_")}
+
+
+def figures(rates: dict[str, float], half: dict[str, Measured], options: argparse.Namespace) -> dict[str, object]:
+    found: dict[str, object] = {"name": "ingest", "log": options.log, "event_bytes": options.event_bytes}
+    found |= {f"{name}_events_per_core_s": round(rate) for name, rate in rates.items() if name != "echo"}
+    if {"single", "echo"} <= rates.keys():
+        found["single_over_echo"] = round(rates["single"] / rates["echo"], 3)
+    if half:
+        found["ack_p99_ms"] = round(max(one.percentile_ms(0.99) for one in half.values()), 2)
+    return found
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", choices=["sqlite", "kafka"], default="sqlite", help="the event log of ingest")
+    parser.add_argument("--bootstrap", default="", metavar="HOST:PORT", help="a Kafka broker; absent: one of its own")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a measured window")
     parser.add_argument("--warm-up", type=float, default=2.0, help="load before a window")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turn")
@@ -218,18 +144,24 @@ def main() -> None:
     parser.add_argument("--event-bytes", type=int, default=512)
     parser.add_argument("--only", action="append", choices=list(loads(512)), help="repeatable")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ingest")
-    options = parser.parse_args()
-    found = rounds(options)
-    rates = {name: median_of(measured) for name, measured in found.items()}
-    half = at_half_load(rates, options)
+    parser.add_argument("--join", action="store_true", help="measure the join as well")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = options_of()
+    with broker(options.bootstrap) if options.log == "kafka" else nullcontext("") as bootstrap:
+        settings = [*log_settings(bootstrap), *options.set]
+        found = rounds(options, settings)
+        rates = {name: median_of(measured) for name, measured in found.items()}
+        half = at_half_load(rates, options, settings)
+        raw = raw_producer_events_per_core_s(bootstrap, options.seconds) if bootstrap else None
+    result = figures(rates, half, options) | (join_figures() if options.join else {})
     print(table(rates, found, half))
-    figures: dict[str, object] = {"name": "ingest", "event_bytes": options.event_bytes}
-    figures |= {f"{name}_events_per_core_s": round(rate) for name, rate in rates.items() if name != "echo"}
-    if {"single", "echo"} <= rates.keys():
-        figures["single_over_echo"] = round(rates["single"] / rates["echo"], 3)
-    if half:
-        figures["ack_p99_ms"] = round(max(one.percentile_ms(0.99) for one in half.values()), 2)
-    print(json.dumps(figures))
+    if raw is not None:
+        print(f"{'raw producer':16}{raw:14,.0f}")
+        result["raw_producer_events_per_core_s"] = round(raw)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
