@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e lint types imports protos protos-check
+.PHONY: help install demo test e2e bench-ingest fuzz-ingest lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,12 @@ test: install ## The fast tests.
 
 e2e: install ## The tests that train or run real processes for minutes.
 	$(QUIET) $(BIN)/python -m pytest -q -m slow $(ARGS)
+
+bench-ingest: install ## What ingest accepts for a core-second; ARGS="--help" tells the options.
+	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
+	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
 
 lint: install ## Style of the code.
 	$(BIN)/ruff check .
