@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e kafka test-kafka lint types imports protos protos-check
+.PHONY: help install demo test e2e kafka test-kafka bench-ingest fuzz-ingest lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,12 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 
 test-kafka: install ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+bench-ingest: install ## What ingest accepts for a core-second; ARGS="--help" tells the options.
+	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
+	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
 
 lint: install ## Style of the code.
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Lints the protos and generates services/attune/api from them.
+"""Lints the protos and generates services/attune/api and the OpenAPI document of the HTTP door from them.
 
 `python protos/generate.py` writes; `--check` lints, compares with what is committed and exits 1 on drift;
 `--breaking REF` compares the contracts with those of a git revision.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import json
 import shutil
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
+from openapi import document
 
 PROTOS = Path(__file__).resolve().parent
 API = PROTOS.parent / "services" / "attune" / "api"
+OPENAPI = PROTOS.parent / "services" / "attune" / "feedback" / "ingest" / "web" / "openapi.json"
 PACKAGE_DOC = '"""Generated from protos/ by protos/generate.py; never edited."""\n'
 
 
@@ -67,17 +71,29 @@ def breaking(ref: str) -> None:
             tar.extractall(old, filter="data")
         was = make_workspace(old / "protos", Path(folder) / "was")
         now = make_workspace(PROTOS, Path(folder) / "now")
-        buf(["breaking", "--against", str(was), "--path", "attune"], now)
+        buf(["breaking", "--against", str(was)], now)
+
+
+def compile_protos(*outputs: str) -> None:
+    """Runs protoc over every proto."""
+    well_known = Path(find_spec("grpc_tools").submodule_search_locations[0]) / "_proto"
+    includes = [f"-I{PROTOS}", f"-I{google_rpc()}", f"-I{well_known}"]
+    if protoc.main(["protoc", *includes, *outputs, *map(str, sources())]):
+        raise SystemExit("protoc failed (above)")
+
+
+def openapi(folder: Path) -> str:
+    """The text of the OpenAPI document; `folder` is for what protoc writes on the way."""
+    described = folder / "descriptors"
+    compile_protos(f"--descriptor_set_out={described}", "--include_source_info", "--include_imports")
+    found = document(FileDescriptorSet.FromString(described.read_bytes()))
+    return json.dumps(found, indent=2) + "\n"
 
 
 def generate(target: Path) -> None:
     """Writes the Python of every proto below `target`/attune/api."""
     target.mkdir(parents=True, exist_ok=True)
-    well_known = Path(find_spec("grpc_tools").submodule_search_locations[0]) / "_proto"
-    arguments = ["protoc", f"-I{PROTOS}", f"-I{google_rpc()}", f"-I{well_known}"]
-    arguments += [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
-    if protoc.main([*arguments, *map(str, sources())]):
-        raise SystemExit("protoc failed (above)")
+    compile_protos(*(f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")))
     for folder in [target / "attune/api", *(f for f in (target / "attune/api").glob("**/*") if f.is_dir())]:
         (folder / "__init__.py").write_text(PACKAGE_DOC)
     for stub in target.glob("attune/api/**/*_pb2_grpc.py"):
@@ -104,15 +120,17 @@ def main() -> None:
         breaking(options.breaking)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        fresh = Path(folder) / "attune/api"
+        fresh, described = Path(folder) / "attune/api", openapi(Path(folder))
         if options.check:
-            if found := drift(fresh):
+            found = drift(fresh) + [OPENAPI.name] * (OPENAPI.read_text() != described)
+            if found:
                 raise SystemExit("generated code differs from the protos; run `make protos`: " + ", ".join(found))
             print(f"{len(sources())} protos: lint clean, generated code up to date")
             return
         shutil.rmtree(API, ignore_errors=True)
         shutil.copytree(fresh, API)
-    print(f"generated {API.relative_to(PROTOS.parent)} from {len(sources())} protos")
+        OPENAPI.write_text(described)
+    print(f"generated {API.relative_to(PROTOS.parent)} and {OPENAPI.name} from {len(sources())} protos")
 
 
 if __name__ == "__main__":

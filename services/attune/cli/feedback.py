@@ -1,11 +1,13 @@
-"""`attune feedback …`: runs ingest and the join, gives feedback by hand, shows an event, erases a person."""
+"""`attune feedback …`: runs ingest and join, gives feedback by hand, makes tokens, shows an event, erases a person."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -85,6 +87,27 @@ def rank(tiers: tuple[str, ...], **given: Any) -> None:
 def demonstrate(completion: str, text: str, **given: Any) -> None:
     """Say that the answer should have been TEXT instead of COMPLETION."""
     _give(given, lambda client, options: client.demonstrate(completion, text, **options))
+
+
+@feedback.command("token")
+@click.argument("generation")
+@click.option("--subject", "subject_id", required=True, help="The person who may judge it.")
+@click.option("--app", required=True, help="The app that asked for the generation.")
+@click.option("--key-id", required=True, help="Which of the app's token keys of ingest signs.")
+@click.option("--lifetime", "lifetime_s", type=float, default=900.0, show_default=True, help="Seconds that it holds.")
+@click.option("--secret-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File of the secret.")
+def token(generation: str, subject_id: str, app: str, key_id: str, lifetime_s: float, secret_file: Path | None) -> None:
+    """Print a token with which a browser may judge GENERATION, as one person, and nothing else.
+
+    The secret is that of the key id in http.token_keys of ingest; without a file it comes from the environment variable
+    ATTUNE_CLI_TOKEN_SECRET.
+    """
+    secret = secret_file.read_text().strip() if secret_file else os.environ.get("ATTUNE_CLI_TOKEN_SECRET", "")
+    from attune.client.tokens import sign_feedback_token
+
+    click.echo(
+        sign_feedback_token(app, key_id, secret, subject_id=subject_id, generation_id=generation, lifetime_s=lifetime_s)
+    )
 
 
 @feedback.command("show")

@@ -43,7 +43,8 @@ def service_command(name: str, package: str, settings_class: str, summary: str) 
         except ConfigurationInvalid as error:
             click.echo(f"attune {name}: {error.message}", err=True)
             sys.exit(EXIT_MISCONFIGURED)
-        main: Callable[[Any, asyncio.Event], Awaitable[None]] = import_module(f"{package}.main").main
-        sys.exit(run(lambda stop: main(settings, stop)))
+        module = import_module(f"{package}.main")
+        main: Callable[[Any, asyncio.Event], Awaitable[None]] = module.main
+        sys.exit(run(lambda stop: main(settings, stop), getattr(module, "new_loop", None)))
 
     return command

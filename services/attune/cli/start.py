@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 EXTRAS = {
-    "server": {  # fmt: skip
+    "server": {
         "alembic",
         "click",
         "fsspec",

@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 PORTS: Mapping[str, Mapping[str, int]] = {
     "policy": {"app": 7001, "control": 7101, "metrics": 7201},
     "reward": {"app": 7002, "control": 7102, "metrics": 7202},
-    "ingest": {"app": 7003, "metrics": 7203},
+    "ingest": {"app": 7003, "metrics": 7203, "http": 7303},
     "join": {"control": 7104, "metrics": 7204},
     "trainer": {"control": 7105, "metrics": 7205},
 }

@@ -6,6 +6,7 @@ Make and use it inside one running loop. A cancelled task cancels its call.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
 from typing import Self, TypeVar, Unpack
 
 from attune.client import requests
@@ -103,14 +104,17 @@ class AsyncClient:
         calls = requests.ingest(events, timeout_s, self._timeouts.feedback_s)
         return [result for call in calls for result in await self._run("feedback", call)]
 
-    def stream_feedback(
+    async def stream_feedback(
         self, events: AsyncIterable[FeedbackEvent], *, timeout_s: float | None = None
     ) -> AsyncGenerator[Receipt | AttuneError, None]:
         """Events of a live source; for each, in order, its receipt or the error for which it was not taken.
 
         Never tried again: if it raises, send what has no receipt again, in a new stream or by `submit`."""
         call = requests.stream_feedback(events, timeout_s, self._timeouts.stream_feedback_s)
-        return named(self._connections, "feedback").exchange(call)
+        async with aclosing(named(self._connections, "feedback").exchange(call)) as answers:
+            async for results in answers:
+                for result in results:
+                    yield result
 
     async def close(self) -> None:
         for connection in self._connections.values():

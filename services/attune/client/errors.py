@@ -16,6 +16,8 @@ from attune.domain.errors import BY_REASON, AttuneError, DeadlineExceeded, Field
 
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+BROKEN_STREAM = "Internal error from Core"
+"""What grpc.aio says when a message was written to a stream that the server had just ended."""
 _BY_TRANSPORT_STATUS = {error.status: error for error in (ServerUnavailable, DeadlineExceeded)}
 
 
@@ -52,7 +54,8 @@ def _from_transport(call: FailedCall, address: str) -> AttuneError:
     """gRPC's own words are long; their end says what happened, and all of them stay in the metadata."""
     name, details = call.code().name, call.details() or ""
     message = f"{name}: {details.rpartition(': ')[2] or 'no details'}" + (f" ({address})" if address else "")
-    return _BY_TRANSPORT_STATUS.get(name, AttuneError)(message, metadata={"grpc_status": name, "details": details})
+    cls = ServerUnavailable if details == BROKEN_STREAM else _BY_TRANSPORT_STATUS.get(name, AttuneError)
+    return cls(message, metadata={"grpc_status": name, "details": details})
 
 
 def from_status(status: status_pb2.Status) -> AttuneError:

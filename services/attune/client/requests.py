@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Required, TypedDict, TypeVar
 
@@ -15,6 +16,7 @@ from attune.api.policy.v1 import policy_pb2, policy_pb2_grpc
 from attune.api.reward.v1 import reward_pb2, reward_pb2_grpc
 from attune.api.types.v1 import generations_pb2
 from attune.client.calls import Call
+from attune.client.gathering import gathered
 from attune.client.results import Delta, GenerationResult, Receipt, Scores, feedback_result, stream_item
 from attune.domain.errors import AttuneError, ConfigurationInvalid
 from attune.domain.feedback import Comparison, Demonstration, Feedback, FeedbackEvent, Ranking, Rating
@@ -23,6 +25,7 @@ from attune.domain.ids import uuid7
 from attune.domain.prompts import Message, Prompt
 
 MAX_EVENTS_PER_CALL = 1000
+MAX_EVENTS_PER_MESSAGE = 100
 
 C = TypeVar("C")
 
@@ -202,15 +205,18 @@ def _ingest(request: feedback_pb2.IngestFeedbackRequest, timeout_s: float) -> Ca
 
 def stream_feedback(
     events: AsyncIterable[FeedbackEvent], timeout_s: float | None, default_s: float
-) -> Call[Receipt | AttuneError]:
-    async def protos() -> AsyncIterator[feedback_pb2.StreamFeedbackRequest]:
-        async for event in events:
-            yield feedback_pb2.StreamFeedbackRequest(event=event.to_proto())
+) -> Call[list[Receipt | AttuneError]]:
+    """A message of the stream holds what the source has at hand, and so does its answer."""
+
+    async def messages() -> AsyncIterator[feedback_pb2.StreamFeedbackRequest]:
+        async with aclosing(gathered(events, MAX_EVENTS_PER_MESSAGE)) as lists:
+            async for at_hand in lists:
+                yield feedback_pb2.StreamFeedbackRequest(events=[event.to_proto() for event in at_hand])
 
     return Call(
         lambda channel: feedback_pb2_grpc.FeedbackServiceStub(channel).StreamFeedback,
-        protos,
-        lambda response: feedback_result(response.result),
+        messages,
+        lambda response: [feedback_result(result) for result in response.results],
         _or_default(timeout_s, default_s),
         may_retry=False,
     )

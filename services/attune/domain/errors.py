@@ -65,6 +65,24 @@ class PromptTooLong(AttuneError):
     status, reason = "INVALID_ARGUMENT", "PROMPT_TOO_LONG"
 
 
+class Unauthenticated(AttuneError):
+    """The call brings no credential, or one that does not hold here; the message says which."""
+
+    status, reason = "UNAUTHENTICATED", "UNAUTHENTICATED"
+
+
+class TokenExpired(AttuneError):
+    """The token held once; its backend makes another."""
+
+    status, reason = "UNAUTHENTICATED", "TOKEN_EXPIRED"
+
+
+class PermissionDenied(AttuneError):
+    """The caller is known and may not do this; `violations` name the fields that go beyond what it may."""
+
+    status, reason = "PERMISSION_DENIED", "PERMISSION_DENIED"
+
+
 class RevisionUnknown(AttuneError):
     """No such revision or alias in the registry."""
 

@@ -7,7 +7,6 @@ All kinds name completions; a kind's `completion_ids` are those, in the order of
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -190,8 +189,13 @@ def _feedback_from_proto(proto: feedback_pb2.FeedbackEvent, field: str) -> Feedb
             return _demonstration(proto.demonstration, where)
 
 
+def is_rating(value: float) -> bool:
+    """Whether it is a number in [0, 1]; NaN is none."""
+    return 0 <= value <= 1
+
+
 def _rating(proto: feedback_pb2.Rating, field: str) -> Rating:
-    if not (math.isfinite(proto.value) and 0 <= proto.value <= 1):
+    if not is_rating(proto.value):
         raise InvalidInput.field(f"{field}.value", "must be a number in [0, 1]")
     return Rating(_completion(proto.completion_id, f"{field}.completion_id"), proto.value)
 
@@ -224,7 +228,12 @@ def _ranking(proto: feedback_pb2.Ranking, field: str) -> Ranking:
     return Ranking(tuple(tiers))
 
 
+def is_demonstration(text: str) -> bool:
+    """Whether a text can be the answer it should have been: not blank, and of bounded length."""
+    return len(text) <= MAX_DEMONSTRATION_CHARACTERS and not text.isspace() and text != ""
+
+
 def _demonstration(proto: feedback_pb2.Demonstration, field: str) -> Demonstration:
-    if not proto.text.strip() or len(proto.text) > MAX_DEMONSTRATION_CHARACTERS:
+    if not is_demonstration(proto.text):
         raise InvalidInput.field(f"{field}.text", f"must have 1 to {MAX_DEMONSTRATION_CHARACTERS} characters")
     return Demonstration(_completion(proto.completion_id, f"{field}.completion_id"), proto.text)

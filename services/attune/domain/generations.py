@@ -237,8 +237,13 @@ def _checked_enum(cls: type[E], value: int, field: str) -> E:
         raise InvalidInput.field(field, f"must be one of {', '.join(member.name for member in cls)}") from None
 
 
+def is_name(text: str) -> bool:
+    """Whether an app may choose it as a name: 1..200 printable characters."""
+    return 0 < len(text) <= MAX_NAME_CHARACTERS and text.isprintable()
+
+
 def checked_name(text: str, field: str) -> str:
-    """A name an app chooses: 1..200 printable characters, or InvalidInput."""
-    if not text or len(text) > MAX_NAME_CHARACTERS or not text.isprintable():
+    """A name an app chooses, or InvalidInput that names the field."""
+    if not is_name(text):
         raise InvalidInput.field(field, f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")
     return text

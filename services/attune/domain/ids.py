@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 
 from attune.domain.errors import InvalidInput
 
 MAX_COMPLETIONS = 64
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+is_canonical_uuid = re.compile(_UUID).fullmatch
+"""Matches what `canonical_uuid` gives back unchanged."""
+is_canonical_completion_id = re.compile(f"{_UUID}/(?:[0-9]|[1-5][0-9]|6[0-3])").fullmatch
+"""Matches what `parse_completion_id` takes and `completion_id` would write the same."""
 
 
 def uuid7(now_s: float | None = None) -> str:

@@ -23,10 +23,16 @@ PARENT_VARIABLE = "ATTUNE_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Runs `main(stop)` to its end and returns the exit status; SIGTERM and SIGINT set `stop`."""
+def run(
+    main: Callable[[asyncio.Event], Awaitable[None]], new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> int:
+    """Runs `main(stop)` to its end and returns the exit status; SIGTERM and SIGINT set `stop`.
+
+    `new_loop` makes the event loop where a service wants another than asyncio's.
+    """
     try:
-        asyncio.run(_with_signals(main))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_with_signals(main))
     except ConfigurationInvalid as error:
         print(f"attune: {error.message}", file=sys.stderr)
         return EXIT_MISCONFIGURED

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 from attune.cli.feedback import feedback
+from attune.client.tokens import read_feedback_token
+from attune.domain.errors import InvalidInput
 from attune.domain.feedback import Comparison, Demonstration, FeedbackEvent, Ranking, Rating
 from click.testing import CliRunner
 from unit.client.control_servers import running_control_server
@@ -85,3 +88,23 @@ def test_an_unknown_setting_is_refused(runner: CliRunner, service: str) -> None:
     done = runner.invoke(feedback, [service, "--set", "metrics_prot=1"])
     assert done.exit_code == 2
     assert "did you mean metrics_port" in done.output
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_token_is_printed(runner: CliRunner, tmp_path: Path, from_file: bool) -> None:
+    secret = "s" * 32
+    arguments = ["token", GENERATION, "--subject", "ann", "--app", "shop", "--key-id", "1", "--lifetime", "60"]
+    if from_file:
+        (tmp_path / "secret").write_text(f"{secret}\n")
+        arguments += ["--secret-file", str(tmp_path / "secret")]
+    done = runner.invoke(feedback, arguments, env={} if from_file else {"ATTUNE_CLI_TOKEN_SECRET": secret})
+    assert done.exit_code == 0, done.output
+    token = read_feedback_token(
+        done.output.strip(), lambda app, key: secret if (app, key) == ("shop", "1") else None, 60
+    )
+    assert (token.app_id, token.subject_id, token.generation_id) == ("shop", "ann", GENERATION)
+
+
+def test_a_token_without_a_secret_is_none(runner: CliRunner) -> None:
+    done = runner.invoke(feedback, ["token", GENERATION, "--subject", "ann", "--app", "shop", "--key-id", "1"])
+    assert isinstance(done.exception, InvalidInput)

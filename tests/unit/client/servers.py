@@ -130,7 +130,7 @@ class SmallFeedback(feedback_pb2_grpc.FeedbackServiceServicer):
     def StreamFeedback(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         for request in request_iterator:
             self.script.meet(request, context)
-            yield feedback_pb2.StreamFeedbackResponse(result=self._result(request.event))
+            yield feedback_pb2.StreamFeedbackResponse(results=[self._result(event) for event in request.events])
 
 
 class SmallReward(reward_pb2_grpc.RewardServiceServicer):

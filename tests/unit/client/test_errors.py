@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from attune.client.errors import error_of_call
+from attune.client.errors import BROKEN_STREAM, error_of_call
 from attune.domain.errors import BY_REASON, AttuneError, DeadlineExceeded, FieldViolation, QueueFull, ServerUnavailable
 from attune.domain.status import to_status
 
@@ -14,14 +14,16 @@ from attune.domain.status import to_status
 class Call:
     """A failed call that says what it is told to."""
 
-    def __init__(self, code: grpc.StatusCode, metadata: tuple[tuple[str, Any], ...] = ()) -> None:
-        self._code, self._metadata = code, metadata
+    def __init__(
+        self, code: grpc.StatusCode, metadata: tuple[tuple[str, Any], ...] = (), details: str = "long: words"
+    ) -> None:
+        self._code, self._metadata, self._details = code, metadata, details
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
     def details(self) -> str:
-        return "long: words"
+        return self._details
 
     def trailing_metadata(self) -> tuple[tuple[str, Any], ...]:
         return self._metadata
@@ -56,6 +58,10 @@ def test_a_failure_of_the_transport_names_its_status(code: grpc.StatusCode, cls:
     assert got.metadata == {"grpc_status": code.name, "details": "long: words"}
     assert got.message == f"{code.name}: words"
     assert error_of_call(Call(code), "shop:7001").message == f"{code.name}: words (shop:7001)"
+
+
+def test_a_stream_that_the_server_ended_under_a_write_is_a_server_that_went() -> None:
+    assert type(error_of_call(Call(grpc.StatusCode.INTERNAL, details=BROKEN_STREAM))) is ServerUnavailable
 
 
 def test_pushback_is_when_to_come_back() -> None:

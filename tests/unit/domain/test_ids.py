@@ -6,9 +6,18 @@ import uuid
 
 import pytest
 from attune.domain.errors import InvalidInput
-from attune.domain.ids import canonical_uuid, completion_id, parse_completion_id, uuid7, uuid_bytes
+from attune.domain.ids import (
+    canonical_uuid,
+    completion_id,
+    is_canonical_completion_id,
+    parse_completion_id,
+    uuid7,
+    uuid_bytes,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+
+CANONICAL = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 @given(st.floats(0, 2**47 / 1000))
@@ -46,3 +55,13 @@ def test_one_spelling() -> None:
     assert len(uuid_bytes(plain)) == 16
     with pytest.raises(InvalidInput):
         canonical_uuid("seven", "id")
+
+
+@pytest.mark.parametrize("index", range(120))
+def test_the_pattern_of_completion_ids_is_that_of_their_parser(index: int) -> None:
+    for text in (f"{CANONICAL}/{index}", f"{CANONICAL}/{index:03d}"):
+        try:
+            is_same = completion_id(*parse_completion_id(text, "x")) == text
+        except InvalidInput:
+            is_same = False
+        assert bool(is_canonical_completion_id(text)) is is_same

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from attune.platform.config import AppPort, LogLevel
+from attune.platform.config import AppPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+
+
+class HttpSettings(Section):
+    """Where apps without gRPC call, and browsers. Without a port there is no such door."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys.")
+    port: int | None = Field(None, ge=0, le=65535, description="Port; 0 takes a free one.")
+    origins: str = Field("", description="Origins of pages whose browsers may call, with commas between; * is all.")
+    app_keys: SecretStr = Field(SecretStr(""), description='Keys of apps, as JSON: {"APP": ["KEY", ...]}.')
+    app_keys_file: str = Field("", description="File that holds them instead.")
+    token_keys: SecretStr = Field(
+        SecretStr(""), description='Secrets that sign feedback tokens, as JSON: {"APP": {"KEY ID": "SECRET"}}.'
+    )
+    token_keys_file: str = Field("", description="File that holds them instead.")
+    max_token_s: float = Field(24 * 3600.0, gt=0, description="Longest lifetime of a feedback token.")
+    max_body_kib: int = Field(1024, ge=1, description="Largest body.")
+    max_requests: int = Field(256, ge=1, description="Most requests at once; more are refused.")
+    timeout_s: float = Field(10.0, gt=0, description="How long a request may take.")
 
 
 class IngestSettings(EventLogSettings):
@@ -16,11 +34,15 @@ class IngestSettings(EventLogSettings):
     service: ClassVar[str] = "ingest"
 
     app: AppPort = AppPort(port=7003)
+    http: HttpSettings = HttpSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
     queue_events: int = Field(10_000, ge=1, description="Most events that wait for a write; more are refused.")
+    queue_mib: int = Field(64, ge=1, description="Most MiB of events that wait for a write; more are refused.")
+    log_timeout_s: float = Field(10.0, gt=0, description="How long an event may wait for the event log.")
     remembered_events: int = Field(100_000, ge=1, description="Recent event ids known without asking the join.")
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
     max_timeout_s: float = Field(60.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from contextlib import ExitStack
+import sys
+from contextlib import AsyncExitStack
 
-from attune.api.feedback.v1 import feedback_pb2_grpc
-from attune.feedback.ingest.acceptor import Acceptor
+import uvloop
+
+from attune.feedback.ingest.acceptor import KIB, MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
+from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
-from attune.feedback.ingest.servicer import FeedbackServicer
+from attune.feedback.ingest.retention import trim_regularly
+from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
+from attune.feedback.ingest.web.credentials import load_credentials
+from attune.feedback.ingest.web.door import HttpDoor
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
@@ -18,39 +25,77 @@ from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 
-SERVICE = "attune.api.feedback.v1.FeedbackService"
 log = logging.getLogger(__name__)
+OPTIONS = [("grpc.max_receive_message_length", 4 * MIB)]
+"""Room for 1000 events of 4 KB; what calls in flight hold is a multiple of it."""
+new_loop = uvloop.new_event_loop
+SWITCH_INTERVAL_S = 0.0005
+"""How long the thread that writes, and with it every event, may wait for the interpreter while calls keep it busy."""
 
 
 async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Serves until the stop or the first failure."""
     set_up_logging(settings.log_level)
     metrics = new_metrics()
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
         stack.callback(producer.close)
-        acceptor = stack.enter_context(
+        counts = IngestMetrics(metrics)
+        acceptor = await stack.enter_async_context(
             Acceptor(
                 producer,
                 queue_events=settings.queue_events,
+                queue_bytes=settings.queue_mib * MIB,
                 remembered_events=settings.remembered_events,
-                trim_interval_s=settings.trim_interval_s,
             )
         )
-        servicer = FeedbackServicer(acceptor, IngestMetrics(metrics))
+        intake = Intake(acceptor, counts, log_timeout_s=settings.log_timeout_s)
+        servicer = FeedbackServicer(intake)
         server = RpcServer(
-            {SERVICE: lambda grpc: feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, grpc)},
+            {SERVICE: servicer.register},
             host=settings.app.host,
             port=settings.app.port,
             metrics=RpcMetrics(metrics),
             max_deadline_s=settings.max_timeout_s,
+            max_stream_s=settings.max_stream_s,
+            options=OPTIONS,
         )
         await server.start()
+        door = await opened_door(settings, intake, counts)
         await server.set_serving(True)
-        log.info("ingest serves on %s", server.address)
+        tune_interpreter()
+        log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
         try:
-            failed: asyncio.Future[None] = asyncio.wrap_future(acceptor.failure)
-            await until_stopped(stop, [failed])
+            await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
-            await server.stop(settings.grace_s)
+            servicer.drain()
+            await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
+
+
+async def opened_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
+    """The HTTP door, serving, if the settings give it a port."""
+    http = settings.http
+    if http.port is None:
+        return None
+    door = HttpDoor(
+        intake,
+        load_credentials(http),
+        metrics,
+        origins=[origin.strip() for origin in http.origins.split(",") if origin.strip()],
+        max_body_bytes=http.max_body_kib * KIB,
+        max_requests=http.max_requests,
+        timeout_s=http.timeout_s,
+        grace_s=settings.grace_s,
+    )
+    await door.start(http.host, http.port)
+    return door
+
+
+def tune_interpreter() -> None:
+    """For a process that makes no cycles and must not pause: what lives for ever is not looked at again, and the rest
+    rarely; threads take turns quickly."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)

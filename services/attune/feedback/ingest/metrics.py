@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 ACK_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+ACKNOWLEDGED = ("accepted", "repeated")
 
 
 class IngestMetrics:
@@ -19,7 +25,7 @@ class IngestMetrics:
         )
         self.ack_duration = Histogram(
             "attune_feedback_ack_duration_seconds",
-            "From the arrival of an event to its acknowledgement, the durable write included.",
+            "From the arrival of events to the acknowledgement they share, the durable write included.",
             buckets=ACK_BUCKETS_S,
             registry=registry,
         )
@@ -32,3 +38,22 @@ class IngestMetrics:
             ["where"],
             registry=registry,
         )
+        self.http_duration = Histogram(
+            "attune_http_duration_seconds",
+            "Duration of HTTP requests by route and status.",
+            ["route", "status"],
+            buckets=ACK_BUCKETS_S,
+            registry=registry,
+        )
+        self._counter = cache(self.events.labels)
+
+    def count(self, found: Mapping[tuple[str, str], int], duration_s: float) -> None:
+        """Events by kind and outcome that were answered together, and how long the first of them waited."""
+        for (kind, outcome), number in found.items():
+            self._counter(kind, outcome).inc(number)
+            if outcome == "repeated":
+                self.repeated.inc(number)
+            elif outcome == "conflict":
+                self.conflicts.labels("ingest").inc(number)
+        if any(outcome in ACKNOWLEDGED for _, outcome in found):
+            self.ack_duration.observe(duration_s)

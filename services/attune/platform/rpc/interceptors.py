@@ -1,8 +1,8 @@
 """The one server interceptor: deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
 
-A call without a deadline is refused, one with a longer deadline than `max_deadline_s` is cut to it. An AttuneError goes
-out by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the
-log. CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
+A call without a deadline is refused, one with a longer deadline than is allowed is cut to it. An AttuneError goes out
+by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the log.
+CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -49,18 +48,61 @@ class RpcMetrics:
         )
 
 
-class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """See the module."""
+class _Measured:
+    """Counts one call and its duration, by the status that `outcome` holds at its end."""
 
-    def __init__(self, metrics: RpcMetrics, max_deadline_s: float) -> None:
+    def __init__(self, metrics: RpcMetrics, method: str) -> None:
+        self._metrics, self._method = metrics, method
+        self.outcome = "OK"
+
+    def __enter__(self) -> _Measured:
+        self._metrics.started.labels(self._method).inc()
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # GeneratorExit when the caller went while a response was sent
+        if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
+            self.outcome = "CANCELLED"
+        self._metrics.duration_s.labels(self._method, self.outcome).observe(time.monotonic() - self._started)
+
+
+class _Within:
+    """Ends a call at its deadline. A TimeoutError of something the servicer waited for stays unexpected."""
+
+    def __init__(self, context: grpc.aio.ServicerContext, max_deadline_s: float) -> None:
+        left = context.time_remaining()
+        if left is None:
+            raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
+        allowed = min(left, max_deadline_s)
+        _deadline.set(time.monotonic() + allowed)
+        self._limit = asyncio.timeout(allowed)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> None:
+        try:
+            await self._limit.__aexit__(*raised)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the answer was ready") from error
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """See the module. Each method is wrapped once. `max_stream_s` is the longest deadline of a stream of requests."""
+
+    def __init__(self, metrics: RpcMetrics, max_deadline_s: float, max_stream_s: float) -> None:
         self._metrics = metrics
-        self._max_deadline_s = max_deadline_s
+        self._max_deadline_s, self._max_stream_s = max_deadline_s, max_stream_s
+        self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
+        if (wrapped := self._wrapped.get(details.method)) is not None:
+            return wrapped
         handler = await continuation(details)
         if handler is None:
             self._metrics.started.labels("other").inc()
@@ -68,74 +110,43 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if details.method.startswith(EXEMPT):
             return handler
         wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
-        return _handler_like(handler, wrap(details.method, _behaviour(handler)))
+        limit_s = self._max_stream_s if handler.request_streaming else self._max_deadline_s
+        behaviour = wrap(details.method, _behaviour(handler), limit_s)
+        wrapped = self._wrapped[details.method] = _handler_like(handler, behaviour)
+        return wrapped
 
-    def _wrap_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_unary(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            with self._measured(method) as outcome:
+            with _Measured(self._metrics, method) as measured:
                 try:
-                    async with self._within(context):
+                    async with _Within(context, limit_s):
                         return await behaviour(request, context)
                 except Exception as error:
-                    await self._refuse(method, error, context, outcome)
+                    await self._refuse(method, error, context, measured)
 
         return served
 
-    def _wrap_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_stream(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-            with self._measured(method) as outcome:
+            with _Measured(self._metrics, method) as measured:
                 try:
-                    async with self._within(context):
+                    async with _Within(context, limit_s):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:
-                    await self._refuse(method, error, context, outcome)
+                    await self._refuse(method, error, context, measured)
 
         return served
 
-    def _begin(self, context: grpc.aio.ServicerContext) -> float:
-        """Seconds the call may take; DeadlineRequired without a deadline."""
-        left = context.time_remaining()
-        if left is None:
-            raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
-        allowed = min(left, self._max_deadline_s)
-        _deadline.set(time.monotonic() + allowed)
-        return allowed
-
-    @asynccontextmanager
-    async def _within(self, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-        """Ends the call at its deadline. A TimeoutError of something the servicer waited for stays unexpected."""
-        limit = asyncio.timeout(self._begin(context))
-        try:
-            async with limit:
-                yield
-        except TimeoutError as error:
-            if limit.expired():
-                raise DeadlineExceeded("the deadline passed before the answer was ready") from error
-            raise
-
-    @contextmanager
-    def _measured(self, method: str) -> Any:
-        """Counts the call and its duration; `outcome` holds the status name."""
-        self._metrics.started.labels(method).inc()
-        started, outcome = time.monotonic(), ["OK"]
-        try:
-            yield outcome
-        except (asyncio.CancelledError, GeneratorExit):  # the latter when the caller went while a response was sent
-            outcome[0] = "CANCELLED"
-            raise
-        finally:
-            self._metrics.duration_s.labels(method, outcome[0]).observe(time.monotonic() - started)
-
     async def _refuse(
-        self, method: str, error: Exception, context: grpc.aio.ServicerContext, outcome: list[str]
+        self, method: str, error: Exception, context: grpc.aio.ServicerContext, measured: _Measured
     ) -> None:
         """Ends the call with the status of the error; raises."""
         if isinstance(error, grpc.aio.AbortError):
-            outcome[0] = context.code().name if hasattr(context.code(), "name") else "UNKNOWN"
+            measured.outcome = context.code().name if hasattr(context.code(), "name") else "UNKNOWN"
             raise error
         known = _as_attune_error(method, error)
-        outcome[0] = known.status
+        measured.outcome = known.status
         metadata = [("grpc-status-details-bin", to_status(known).SerializeToString())]
         if known.retry_after_s is not None:
             metadata.append(("grpc-retry-pushback-ms", str(round(known.retry_after_s * 1000))))

@@ -35,7 +35,9 @@ Register = Callable[[grpc.aio.Server], None]
 class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
-    AddressInUse if it cannot listen there."""
+    `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
+    AddressInUse if it cannot listen there.
+    """
 
     def __init__(
         self,
@@ -45,9 +47,10 @@ class RpcServer:
         port: int,
         metrics: RpcMetrics,
         max_deadline_s: float = 3600.0,
+        max_stream_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        interceptor = ServerInterceptor(metrics, max_deadline_s)
+        interceptor = ServerInterceptor(metrics, max_deadline_s, max_stream_s or max_deadline_s)
         self._server = grpc.aio.server(interceptors=[interceptor], options=[*OPTIONS, *options])
         self._health = health.aio.HealthServicer()
         self._names = ["", *services]

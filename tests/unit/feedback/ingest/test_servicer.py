@@ -13,22 +13,19 @@ from attune.client.errors import error_of_call, from_status
 from attune.domain.errors import EventLogUnavailable, FeedbackConflict, InvalidInput, QueueFull
 from attune.domain.feedback import Demonstration, FeedbackEvent, Rating
 from attune.feedback.ingest.acceptor import Acceptor
+from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
-from attune.feedback.ingest.servicer import FeedbackServicer
+from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from feedback_samples import NOON_S, an_event, an_id, completion
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 Stub = feedback_pb2_grpc.FeedbackServiceStub
 TIMEOUT_S = 10.0
-
-
-@pytest.fixture
-def log() -> MemoryEventLog:
-    return MemoryEventLog(clock=lambda: NOON_S)
 
 
 @pytest.fixture
@@ -37,23 +34,24 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-async def stub(log: MemoryEventLog, registry: CollectorRegistry) -> AsyncIterator[Stub]:
-    with Acceptor(log.producer(Topic.FEEDBACK), queue_events=500, clock=lambda: NOON_S) as acceptor:
-        servicer = FeedbackServicer(acceptor, IngestMetrics(registry))
-        server = RpcServer(
-            {
-                "attune.api.feedback.v1.FeedbackService": lambda server: (
-                    feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, server)
-                )
-            },
-            host="127.0.0.1",
-            port=0,
-            metrics=RpcMetrics(registry),
-        )
-        await server.start()
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield feedback_pb2_grpc.FeedbackServiceStub(channel)
-        await server.stop(1.0)
+async def servicer(log: MemoryEventLog, registry: CollectorRegistry) -> AsyncIterator[FeedbackServicer]:
+    producer = log.producer(Topic.FEEDBACK)
+    async with Acceptor(producer, queue_events=500, clock=lambda: NOON_S) as acceptor:
+        yield FeedbackServicer(Intake(acceptor, IngestMetrics(registry)))
+
+
+@pytest.fixture
+async def channel(servicer: FeedbackServicer, registry: CollectorRegistry) -> AsyncIterator[grpc.aio.Channel]:
+    server = RpcServer({SERVICE: servicer.register}, host="127.0.0.1", port=0, metrics=RpcMetrics(registry))
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield channel
+    await server.stop(1.0)
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> Stub:
+    return feedback_pb2_grpc.FeedbackServiceStub(channel)
 
 
 def submission(event: FeedbackEvent) -> feedback_pb2.SubmitFeedbackRequest:
@@ -201,3 +199,42 @@ async def test_many_callers_with_one_event_write_it_once(stub: Stub, log: Memory
     responses = await asyncio.gather(*(stub.SubmitFeedback(submission(long), timeout=TIMEOUT_S) for _ in range(50)))
     assert sum(not response.receipt.repeated_event for response in responses) == 1
     assert records(log) == 1
+
+
+@pytest.mark.parametrize("method", ["SubmitFeedback", "IngestFeedback"])
+@pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x05ab", b"\x0a\x04\x0a\x02\xff\xfe"], ids=["tag", "length", "utf8"])
+async def test_bytes_that_are_no_request_are_the_callers_fault(
+    channel: grpc.aio.Channel, method: str, raw: bytes
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary(f"/{SERVICE}/{method}")(raw, timeout=TIMEOUT_S)
+    assert isinstance(error_of_call(caught.value), InvalidInput)
+
+
+async def test_bytes_that_are_no_message_end_a_stream_after_its_answers(channel: grpc.aio.Channel) -> None:
+    good = feedback_pb2.StreamFeedbackRequest(event=an_event().to_proto()).SerializeToString()
+    call = channel.stream_stream(f"/{SERVICE}/StreamFeedback")(iter([good, b"\xff", good]), timeout=TIMEOUT_S)
+    answer = feedback_pb2.StreamFeedbackResponse.FromString(await call.read())
+    assert answer.result.receipt.event_id == an_id(1001)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert isinstance(error_of_call(caught.value), InvalidInput)
+
+
+async def test_the_service_is_found_by_reflection(channel: grpc.aio.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    requests = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)])
+    (response,) = [response async for response in stub.ServerReflectionInfo(requests, timeout=TIMEOUT_S)]
+    assert response.file_descriptor_response.file_descriptor_proto
+
+
+async def test_draining_ends_streams_with_every_answer_given(stub: Stub, servicer: FeedbackServicer) -> None:
+    call = stub.StreamFeedback(timeout=TIMEOUT_S)
+    await call.write(feedback_pb2.StreamFeedbackRequest(event=an_event().to_proto()))
+    assert (await call.read()).result.receipt.event_id == an_id(1001)
+    servicer.drain()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    error = error_of_call(caught.value)
+    assert isinstance(error, EventLogUnavailable)
+    assert error.retry_after_s

@@ -56,13 +56,17 @@ class FeedbackResult(_message.Message):
     def __init__(self, event_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., receipt: _Optional[_Union[FeedbackReceipt, _Mapping]] = ...) -> None: ...
 
 class StreamFeedbackRequest(_message.Message):
-    __slots__ = ("event",)
+    __slots__ = ("event", "events")
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     event: _feedback_pb2.FeedbackEvent
-    def __init__(self, event: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ...) -> None: ...
+    events: _containers.RepeatedCompositeFieldContainer[_feedback_pb2.FeedbackEvent]
+    def __init__(self, event: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_feedback_pb2.FeedbackEvent, _Mapping]]] = ...) -> None: ...
 
 class StreamFeedbackResponse(_message.Message):
-    __slots__ = ("result",)
+    __slots__ = ("result", "results")
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     result: FeedbackResult
-    def __init__(self, result: _Optional[_Union[FeedbackResult, _Mapping]] = ...) -> None: ...
+    results: _containers.RepeatedCompositeFieldContainer[FeedbackResult]
+    def __init__(self, result: _Optional[_Union[FeedbackResult, _Mapping]] = ..., results: _Optional[_Iterable[_Union[FeedbackResult, _Mapping]]] = ...) -> None: ...

@@ -71,7 +71,7 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamFeedback(self, request_iterator, context):
-        """A stream of events, answered in order, one answer an event.
+        """A stream of events, answered in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

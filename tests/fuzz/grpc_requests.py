@@ -1,0 +1,152 @@
+"""Malformed requests over gRPC: raw bytes through a channel without serialisers, each with the statuses it may get.
+
+What a message is, the protobuf parser of this process says, and what an event may be, the domain does: bytes that parse
+into an event that holds are taken (or contradict an earlier one), and all others are INVALID_ARGUMENT.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import grpc.aio
+from attune.api.feedback.v1 import feedback_pb2
+from attune.domain.errors import InvalidInput
+from attune.domain.feedback import FeedbackEvent
+from fuzz.mutations import damaged, noise
+from fuzz.verdicts import Verdicts
+from google.protobuf.message import DecodeError, Message
+
+SERVICE = "/attune.api.feedback.v1.FeedbackService"
+TAKEN = frozenset({"OK", "ALREADY_EXISTS"})
+REFUSED = frozenset({"INVALID_ARGUMENT"})
+TIMEOUT_S = 30.0
+LARGEST_MESSAGE = 4 * 1024 * 1024
+
+
+class Request(NamedTuple):
+    """One call: its method, the bytes of its messages, and what may become of it."""
+
+    damage: str
+    method: str
+    messages: tuple[bytes, ...]
+    expected: frozenset[str]
+    timeout_s: float | None = TIMEOUT_S
+    compression: grpc.Compression | None = None
+
+
+def requests(good: Sequence[bytes], strange: Iterator[bytes], chance: random.Random) -> Iterator[Request]:
+    """Calls without end. `good` are serialised events that hold, `strange` ones whose fields are anything."""
+    kinds: tuple[Callable[[], Request], ...] = (
+        lambda: unary("damaged bytes", damaged(framed(chance.choice(good)), good, chance), chance),
+        lambda: unary("damaged event", framed(damaged(chance.choice(good), good, chance)), chance),
+        lambda: unary("strange fields", framed(next(strange)), chance),
+        lambda: unary("noise", noise(chance), chance),
+        lambda: stream(good, chance),
+        lambda: misused(good, chance),
+    )
+    while True:
+        yield chance.choices(kinds, weights=(30, 25, 20, 10, 10, 5))[0]()
+
+
+def framed(event: bytes) -> bytes:
+    """A request that holds the event as its field 1."""
+    length, out = len(event), bytearray(b"\x0a")
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(out) + bytes([length]) + event
+
+
+def unary(damage: str, raw: bytes, chance: random.Random) -> Request:
+    if chance.random() < 0.5:
+        return Request(damage, "SubmitFeedback", (raw,), _of_submission(raw))
+    return Request(damage, "IngestFeedback", (raw,), _of_batch(raw))
+
+
+def _of_submission(raw: bytes) -> frozenset[str]:
+    request = parsed(feedback_pb2.SubmitFeedbackRequest, raw)
+    return TAKEN if request is not None and holds(request.event) else REFUSED
+
+
+def _of_batch(raw: bytes) -> frozenset[str]:
+    request = parsed(feedback_pb2.IngestFeedbackRequest, raw)
+    return frozenset({"OK"}) if request is not None and 1 <= len(request.events) <= 1000 else REFUSED
+
+
+def stream(good: Sequence[bytes], chance: random.Random) -> Request:
+    """Some messages, one of them perhaps broken: the stream ends well or with INVALID_ARGUMENT."""
+    messages = tuple(
+        damaged(framed(chance.choice(good)), good, chance) if chance.random() < 0.5 else framed(chance.choice(good))
+        for _ in range(chance.randint(1, 4))
+    )
+    is_good = all(_may_stream(raw) for raw in messages)
+    return Request("stream", "StreamFeedback", messages, frozenset({"OK"}) if is_good else REFUSED)
+
+
+def _may_stream(raw: bytes) -> bool:
+    request = parsed(feedback_pb2.StreamFeedbackRequest, raw)
+    return request is not None and not (request.events and request.HasField("event")) and len(request.events) <= 1000
+
+
+def misused(good: Sequence[bytes], chance: random.Random) -> Request:
+    """Calls that are wrong as calls."""
+    raw = framed(chance.choice(good))
+    return chance.choice(
+        (
+            Request("no deadline", "SubmitFeedback", (raw,), REFUSED, timeout_s=None),
+            Request("no such method", "EraseFeedback", (raw,), frozenset({"UNIMPLEMENTED"})),
+            Request("no message", "StreamFeedback", (), frozenset({"OK"})),
+            Request("too large", "SubmitFeedback", (raw + bytes(LARGEST_MESSAGE),), frozenset({"RESOURCE_EXHAUSTED"})),
+            Request("compressed", "SubmitFeedback", (raw,), TAKEN, compression=grpc.Compression.Gzip),
+            Request("many events", "IngestFeedback", (raw * 1001,), REFUSED),
+            Request("nothing", "IngestFeedback", (b"",), REFUSED),
+        )
+    )
+
+
+def parsed(cls: type[Message], raw: bytes) -> Any:
+    try:
+        return cls.FromString(raw)
+    except DecodeError:
+        return None
+
+
+def holds(proto: Any) -> bool:
+    try:
+        event = FeedbackEvent.from_proto(proto)
+    except InvalidInput:
+        return False
+    return event.occurred_time >= 0
+
+
+async def send(channel: grpc.aio.Channel, request: Request, verdicts: Verdicts) -> None:
+    """Makes a call and judges its status."""
+    options = {"timeout": request.timeout_s, "compression": request.compression}
+    try:
+        if request.method == "StreamFeedback":
+            call = channel.stream_stream(f"{SERVICE}/{request.method}")
+            async for raw in call(_each(request.messages), **options):
+                response = feedback_pb2.StreamFeedbackResponse.FromString(raw)
+                verdicts.acknowledge(result.receipt.event_id for result in (response.result, *response.results))
+        else:
+            raw = await channel.stream_unary(f"{SERVICE}/{request.method}")(_each(request.messages), **options)
+            verdicts.acknowledge(_acknowledged(request.method, raw))
+        status = "OK"
+    except grpc.aio.AioRpcError as error:
+        status = error.code().name
+    verdicts.judge("grpc", request.damage, status, request.expected, request.messages)
+
+
+def _acknowledged(method: str, raw: bytes) -> Iterator[str]:
+    if method == "SubmitFeedback":
+        yield feedback_pb2.SubmitFeedbackResponse.FromString(raw).receipt.event_id
+    else:
+        for result in feedback_pb2.IngestFeedbackResponse.FromString(raw).results:
+            yield result.receipt.event_id
+
+
+async def _each(messages: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message

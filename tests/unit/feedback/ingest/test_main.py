@@ -1,0 +1,73 @@
+"""The ingest process: serves, drains when it is told to stop, and lets another begin where it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from attune.client import AsyncClient, Receipt
+from attune.domain.errors import AttuneError, TopicHasWriter
+from attune.domain.feedback import FeedbackEvent
+from attune.feedback.ingest.config import IngestSettings
+from attune.feedback.ingest.main import main
+from attune.platform.config import AppPort
+from attune.platform.events.log import Topic
+from attune.platform.events.sqlite import SqliteEventLog
+from feedback_samples import APP, an_event
+from unit.feedback.ingest.gated import stored
+
+
+def settings_in(folder: Path) -> IngestSettings:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return IngestSettings(app=AppPort(port=port), metrics_port=0, events_folder=str(folder), grace_s=5.0)
+
+
+@asynccontextmanager
+async def running(settings: IngestSettings) -> AsyncIterator[tuple[AsyncClient, asyncio.Event]]:
+    stop = asyncio.Event()
+    process = asyncio.create_task(main(settings, stop))
+    async with AsyncClient(app_id=APP, feedback_address=f"127.0.0.1:{settings.app.port}") as client:
+        await client.wait_until_serving(20)
+        yield client, stop
+    stop.set()
+    await process
+
+
+async def test_events_are_taken_and_kept(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    async with running(settings) as (client, _):
+        assert isinstance(await client.submit(an_event(1)), Receipt)
+        with pytest.raises(TopicHasWriter):
+            SqliteEventLog(tmp_path).producer(Topic.FEEDBACK)
+    async with running(settings) as (client, _):
+        assert isinstance(await client.submit(an_event(2)), Receipt)
+    assert [name for record in stored(SqliteEventLog(tmp_path)) for name in record] == [
+        an_event(1).event_id,
+        an_event(2).event_id,
+    ]
+
+
+async def test_a_stop_ends_streams_and_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+
+    async def events() -> AsyncIterator[FeedbackEvent]:
+        for number in range(100_000):
+            yield an_event(number)
+
+    async def send(client: AsyncClient, stop: asyncio.Event) -> None:
+        async for result in client.stream_feedback(events()):
+            acknowledged.append(result.event_id)
+            if len(acknowledged) == 500:
+                stop.set()
+
+    async with running(settings_in(tmp_path)) as (client, stop):
+        with pytest.raises(AttuneError) as ended:
+            await send(client, stop)
+    assert ended.value.status == "UNAVAILABLE"
+    assert set(acknowledged) <= {name for record in stored(SqliteEventLog(tmp_path)) for name in record}
