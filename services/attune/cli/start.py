@@ -8,16 +8,10 @@ from __future__ import annotations
 import sys
 
 EXTRAS = {
+    "web": {"jwt"},
     "server": {
-        "alembic",
-        "click",
-        "fsspec",
-        "grpc_reflection",
-        "kafka",
-        "prometheus_client",
-        "pydantic",
-        "rich",
-        "sqlalchemy",
+        *("aiohttp", "alembic", "click", "fsspec", "grpc_reflection", "kafka", "prometheus_client", "pydantic"),
+        *("rich", "sqlalchemy", "uvloop"),
     },
     "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "demo": {"matplotlib"},

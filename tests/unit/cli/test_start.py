@@ -48,9 +48,12 @@ def test_a_module_of_our_own_that_is_missing_is_a_fault() -> None:
     assert "ModuleNotFoundError" in done.stderr
 
 
+IMPORTED_AS = {"kafka-python": "kafka", "pyjwt": "jwt"}
+
+
 def test_the_extras_are_those_of_the_project() -> None:
     extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
     for extra, packages in EXTRAS.items():
         named = {re.split(r"[<>=\[]", requirement)[0] for requirement in extras[extra]} - {"attune"}
-        named = {name.replace("grpcio-", "grpc-").replace("kafka-python", "kafka").replace("-", "_") for name in named}
+        named = {IMPORTED_AS.get(name, name.replace("grpcio-", "grpc-").replace("-", "_")) for name in named}
         assert packages == named, extra
