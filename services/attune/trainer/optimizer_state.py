@@ -1,7 +1,7 @@
 """An optimizer's state in one safetensors file, restored bit for bit.
 
 Tensors are named `<parameter index>.<name>`, as in torch's state_dict; the groups' settings (lr, betas, …) stand in the
-file's metadata as JSON. Written by the learners and the stages into checkpoint folders, read by them after a restart.
+file's metadata as JSON, under one key, for safetensors writes several in any order and equal states are equal files. Written by the learners and the stages into checkpoint folders, read by them after a restart.
 Nothing is pickled. Refused with CheckpointRefused: a truncated file, and one of another set of parameters.
 """
 
@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 
 from attune.domain.errors import CheckpointRefused
 
+LAYOUT = "layout"
+
 
 def save_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
     """Write the state; parameters that never had a gradient have none."""
@@ -30,15 +32,15 @@ def save_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
     }
     shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
     groups = [{name: value for name, value in group.items() if name != "params"} for group in state["param_groups"]]
-    save_file(tensors, path, {"groups": json.dumps(groups), "shapes": json.dumps(shapes)})
+    save_file(tensors, path, {LAYOUT: json.dumps({"groups": groups, "shapes": shapes})})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
     """Restore what `save_optimizer` wrote into an optimizer over the same parameters, in the same order."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            groups, shapes = json.loads(metadata["groups"]), json.loads(metadata["shapes"])
+            layout = json.loads((file.metadata() or {})[LAYOUT])
+            groups, shapes = layout["groups"], layout["shapes"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointRefused(f"{path} is no complete optimizer state") from error

@@ -51,6 +51,15 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, fused: bool) -> None:
         assert torch.equal(second.state_dict()[name], tensor), name
 
 
+def test_equal_states_are_equal_files(tmp_path: Path) -> None:
+    model = _model()
+    optimizer = _adamw(model)
+    _train(model, optimizer, range(2))
+    for i in range(12):
+        save_optimizer(optimizer, tmp_path / f"{i}.safetensors")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_fresh_optimizer_can_be_saved(tmp_path: Path) -> None:
     save_optimizer(_adamw(_model()), tmp_path / "optimizer.safetensors")
     optimizer = _adamw(_model())
