@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from attune.domain.errors import ConfigurationInvalid
 
@@ -86,7 +86,7 @@ def load_settings(
     for source in (
         _from_file(config) if config else {},
         _from_environment(cls, environ or {}, known_services),
-        _from_flags(flags),
+        _from_flags(cls, flags),
     ):
         _merge(values, source)
     _refuse_unknown(cls, values)
@@ -134,10 +134,15 @@ def _from_environment(
     return values
 
 
-def _from_flags(flags: Sequence[str]) -> dict[str, Any]:
+def _from_flags(cls: type[ServiceSettings], flags: Sequence[str]) -> dict[str, Any]:
+    """What flags say. A secret is refused there: others on the machine can read the arguments of a process."""
     values: dict[str, Any] = {}
+    secrets = {setting.key for setting in listing(cls) if setting.type == SecretStr.__name__}
     for flag in flags:
         key, equals, value = flag.partition("=")
+        if key.strip() in secrets:
+            variable = f"{ENVIRONMENT_PREFIX}{cls.service}_{key.strip().replace('.', '__')}".upper()
+            raise ConfigurationInvalid(f"{key.strip()} is a secret and no flag: set {variable}, or name a file")
         if not equals:
             raise ConfigurationInvalid(f'"{flag}" is no KEY=VALUE')
         _put(values, key.strip(), value)

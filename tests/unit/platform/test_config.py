@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from attune.domain.errors import ConfigurationInvalid
 from attune.platform.config import AppPort, ControlPort, Section, ServiceSettings, listing, load_settings
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 
 class Oven(Section):
@@ -22,6 +22,7 @@ class BakerySettings(ServiceSettings):
 
     name: str = Field("corner", description="Over the door.")
     oven: Oven = Oven(degrees=200)
+    recipe: SecretStr = Field(SecretStr(""), description="What nobody else may read.")
 
 
 def load(**sources) -> BakerySettings:
@@ -57,6 +58,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
         ("oven=5", "oven"),
         ("name.first=x", "name"),
         ("name", "no KEY=VALUE"),
+        ("recipe=flour", "recipe is a secret and no flag: set ATTUNE_BAKERY_RECIPE"),
     ],
 )
 def test_a_bad_flag_is_refused_by_its_key(flag: str, message: str) -> None:
@@ -82,9 +84,15 @@ def test_an_unknown_variable_is_a_warning_unless_it_is_anothers(caplog: pytest.L
     assert [r.getMessage().split()[3] for r in caplog.records] == ["ATTUNE_BAKERY_NMAE"]
 
 
+def test_a_secret_comes_from_the_environment_and_is_not_printed() -> None:
+    found = load(environ={"ATTUNE_BAKERY_RECIPE": "flour and salt"})
+    assert found.recipe.get_secret_value() == "flour and salt"
+    assert "salt" not in f"{found!r}"
+
+
 def test_the_listing_names_every_setting_with_its_default() -> None:
     assert [(s.key, s.default) for s in listing(BakerySettings)] == [
-        ("name", "corner"), ("oven.degrees", "200"), ("oven.fan", "False"),
+        ("name", "corner"), ("oven.degrees", "200"), ("oven.fan", "False"), ("recipe", ""),
     ]  # fmt: skip
     assert all(s.description for s in listing(BakerySettings))
 
