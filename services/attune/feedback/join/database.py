@@ -1,7 +1,8 @@
-"""Opens the join database: engine, migrations, and the one place that knows a dialect.
+"""Opens the join database, SQLite or PostgreSQL: engine, migrations, and the one place that knows a dialect.
 
 SQLite runs with a write-ahead log and synchronous=FULL, so that what the join has committed survives a power cut;
-deleted rows are overwritten, so that erasure erases.
+deleted rows are overwritten, so that erasure erases. PostgreSQL runs as its operator has set it up, at READ COMMITTED;
+what is deleted there goes with the next vacuum.
 """
 
 from __future__ import annotations
@@ -12,26 +13,34 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
+from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join import tables
 
 SERIES = ("examples", "removals", "prompts")
 BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+# Any number that no other program on the database takes for its advisory lock.
+MIGRATION_LOCK = 7_281_001
 # Values in one IN list; SQLite takes 32766 variables a statement.
 LIST_LENGTH = 10_000
 
 T = TypeVar("T")
 
 
-def open_database(url: str) -> Engine:
-    """An engine on a database that is at the newest migration. `url` is SQLAlchemy's, such as sqlite:///join.db."""
-    engine = create_engine(make_url(url), pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_pragmas)
+def open_database(url: str, password: str = "") -> Engine:
+    """An engine on a database that is at the newest migration.
+
+    `url` is SQLAlchemy's, such as sqlite:///join.db or postgresql+psycopg://attune@db.internal/attune.
+    ConfigurationInvalid for another database, or if `url` is none.
+    """
+    engine = _engine(url, password)
     migrate(engine)
     with engine.begin() as connection:
+        _begin_alone(connection)
         _create_series(connection)
     return engine
 
@@ -41,9 +50,7 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "attune.feedback.join:migrations")
     with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            # The driver begins no transaction for DDL by itself: a process killed here would leave half a schema.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_alone(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -69,8 +76,33 @@ def slices(values: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
+def _engine(text: str, password: str) -> Engine:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigurationInvalid("database: is no URL such as sqlite:///join.db") from None
+    match url.drivername:
+        case "sqlite" | "sqlite+pysqlite":
+            engine = create_engine(url)
+            event.listen(engine, "connect", _set_pragmas)
+        case "postgresql+psycopg":
+            arguments = {"connect_timeout": CONNECT_TIMEOUT_S} | ({"password": password} if password else {})
+            engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
+        case other:
+            raise ConfigurationInvalid(f"database: {other} is none of sqlite, postgresql+psycopg")
+    return engine
+
+
+def _begin_alone(connection: Connection) -> None:
+    """Lets one process at a time change the schema, until the end of the transaction."""
+    if connection.dialect.name == "sqlite":
+        # The driver begins no transaction for DDL by itself: a process killed here would leave half a schema.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+
+
 def _create_series(connection: Connection) -> None:
-    become_writer(connection)
     present = read_counters(connection)
     missing = [{"name": name, "value": 0} for name in ("writer", *SERIES) if name not in present]
     if missing:

@@ -39,7 +39,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
-        engine = open_database(settings.database)
+        engine = open_database(settings.database, settings.password())
         stack.callback(engine.dispose)
         _carry_erasures(settings, engine)
         store = Store(engine, settings.limits(), Topic.FEEDBACK)
@@ -98,7 +98,7 @@ def _consumer(
 def _carry_erasures(settings: JoinSettings, engine: Engine) -> None:
     """Before the first record is read: a replay must not bring erased people back."""
     if settings.erasures_from:
-        source = open_database(settings.erasures_from)
+        source = open_database(settings.erasures_from, settings.password())
         log.info("%d erasures carried over", copy_from(source, engine))
         source.dispose()
 
