@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,7 +24,10 @@ install: $(VENV)/installed ## Install Attune and its tools into .venv.
 demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
-test: install ## The fast tests.
+postgres: install ## Install PostgreSQL for tests, where it is missing and this user may.
+	$(BIN)/python tests/support/postgres.py
+
+test: install postgres ## The fast tests.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.

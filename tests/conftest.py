@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from support.postgres import postgres  # noqa: F401  a fixture
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -13,16 +13,16 @@ from attune.feedback.join.tables import metadata
 from sqlalchemy import create_engine, inspect
 
 
-def test_it_creates_the_tables_of_the_code(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
+def test_it_creates_the_tables_of_the_code(new_url: Callable[[str], str]) -> None:
+    engine = create_engine(new_url("join"))
     migrate(engine)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
 
 
-def test_it_can_be_taken_back(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
+def test_it_can_be_taken_back(new_url: Callable[[str], str]) -> None:
+    engine = create_engine(new_url("join"))
     migrate(engine)
     config = Config()
     config.set_main_option("script_location", "attune.feedback.join:migrations")
