@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 
 from attune.domain.errors import InvalidInput
 
 MAX_COMPLETIONS = 64
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
 def uuid7(now_s: float | None = None) -> str:
@@ -22,11 +24,13 @@ def uuid7(now_s: float | None = None) -> str:
 
 def uuid_bytes(text: str) -> bytes:
     """The 16 bytes of a UUID, as the databases keep it. ValueError if it is none."""
-    return uuid.UUID(text).bytes
+    return bytes.fromhex(text.replace("-", "")) if _CANONICAL(text) else uuid.UUID(text).bytes
 
 
 def canonical_uuid(text: str, field: str) -> str:
     """The UUID in its one canonical spelling, or InvalidInput that names the field."""
+    if _CANONICAL(text):
+        return text
     try:
         return str(uuid.UUID(text))
     except ValueError:
