@@ -21,6 +21,8 @@ from attune.domain.times import from_timestamp, to_timestamp
 
 MAX_RANKED = 64
 MAX_DEMONSTRATION_CHARACTERS = 100_000
+ID_FIELD_BYTES = 2 + 36
+"""A canonical id on the wire: tag, length, characters."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,7 @@ class FeedbackEvent:
     @property
     def body_hash(self) -> bytes:
         """SHA-256 of everything but the event id; two events of one id with other hashes conflict."""
-        proto = self.to_proto()
-        proto.event_id = ""
-        return hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
+        return body_hash_of(self.to_proto().SerializeToString(deterministic=True))
 
     @property
     def opinion_key(self) -> bytes:
@@ -151,6 +151,11 @@ class FeedbackEvent:
             source=checked_name(proto.source, f"{field}.source") if proto.source else "",
             occurred_time=from_timestamp(proto.occurred_time, f"{field}.occurred_time"),
         )
+
+
+def body_hash_of(body: bytes) -> bytes:
+    """The `body_hash` of a serialised event whose ids are canonical: its own id is the first field."""
+    return hashlib.sha256(body[ID_FIELD_BYTES:]).digest()
 
 
 @dataclass(frozen=True)

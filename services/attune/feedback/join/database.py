@@ -7,9 +7,7 @@ what is deleted there goes with the next vacuum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -25,10 +23,6 @@ BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 # Any number that no other program on the database takes for its advisory lock.
 MIGRATION_LOCK = 7_281_001
-# Values in one IN list; SQLite takes 32766 variables a statement.
-LIST_LENGTH = 10_000
-
-T = TypeVar("T")
 
 
 def open_database(url: str, password: str = "") -> Engine:
@@ -67,13 +61,6 @@ def become_writer(connection: Connection) -> None:
 def read_counters(connection: Connection) -> dict[str, int]:
     """Last number given in each series."""
     return {row.name: row.value for row in connection.execute(select(tables.counters))}
-
-
-def slices(values: Iterable[T]) -> Iterator[list[T]]:
-    """The values in lists that fit one statement; nothing for no values."""
-    rest = iter(values)
-    while some := list(islice(rest, LIST_LENGTH)):
-        yield some
 
 
 def _engine(text: str, password: str) -> Engine:

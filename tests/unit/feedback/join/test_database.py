@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join import tables
-from attune.feedback.join.database import LIST_LENGTH, become_writer, migrate, open_database, read_counters, slices
+from attune.feedback.join.database import become_writer, migrate, open_database, read_counters
 from sqlalchemy import Engine, create_engine, inspect, text, update
 
 
@@ -72,8 +72,3 @@ def test_writers_stand_in_a_row(engine: Engine) -> None:
         thread.join()
     with engine.connect() as connection:
         assert read_counters(connection)["examples"] == 80
-
-
-def test_slices_fit_a_statement() -> None:
-    assert [len(some) for some in slices(range(LIST_LENGTH + 1))] == [LIST_LENGTH, 1]
-    assert list(slices([])) == []
