@@ -30,10 +30,10 @@ MASK = 2**64 - 1
 
 @dataclass(frozen=True)
 class Written:
-    """What a part of the log holds: times of the log and values of records."""
+    """What a part of the log holds: values of records."""
 
-    generations: list[tuple[float, bytes]]
-    feedback: list[tuple[float, bytes]]
+    generations: list[bytes]
+    feedback: list[bytes]
 
 
 def mixed(number: int) -> int:
@@ -130,20 +130,20 @@ def _named(number: int, dice: int) -> int:
 def written(first: int, end: int) -> Written:
     """The part of the log that brings events [first, end): records of 100 to 1000 events and of forty generations."""
     dice = random.Random(first)
-    feedback: list[tuple[float, bytes]] = []
+    feedback: list[bytes] = []
     at = first
     while at < end:
         stop = min(end, at + dice.randint(*EVENTS_A_RECORD))
-        feedback.append((time_of(stop), _feedback_record(at, stop)))
+        feedback.append(_feedback_record(at, stop))
         at = stop
     return Written(list(_generation_records(first // EVENTS_PER_GENERATION, end // EVENTS_PER_GENERATION)), feedback)
 
 
-def _generation_records(first: int, end: int) -> Iterator[tuple[float, bytes]]:
+def _generation_records(first: int, end: int) -> Iterator[bytes]:
     for at in range(first, end, GENERATIONS_A_RECORD):
         numbers = range(at, min(end, at + GENERATIONS_A_RECORD))
         batch = events_pb2.GenerationBatch(generations=map(generation, numbers))
-        yield time_of(numbers[-1] * EVENTS_PER_GENERATION), batch.SerializeToString()
+        yield batch.SerializeToString()
 
 
 def _feedback_record(first: int, end: int) -> bytes:

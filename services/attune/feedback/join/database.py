@@ -20,6 +20,8 @@ from attune.feedback.join import tables
 
 SERIES = ("examples", "removals", "prompts")
 BUSY_TIMEOUT_S = 30
+# Of SQLite: what a batch touches fits, and a page that several batches touch is moved to its place once.
+CACHE_KIB, CHECKPOINT_PAGES = 64 * 1024, 16 * 1024
 CONNECT_TIMEOUT_S = 10
 # Any number that no other program on the database takes for its advisory lock.
 MIGRATION_LOCK = 7_281_001
@@ -101,5 +103,7 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA secure_delete = ON")
+    cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     cursor.close()

@@ -20,13 +20,16 @@ from attune.feedback.join.rows import (
     GenerationRow,
     Key,
     Place,
+    body_in,
     stored,
 )
 from attune.feedback.join.statements import matching_rows
 
 STATES = {int(state): state for state in FeedbackState}
 GENERATIONS = select(tables.generations)
-EVENTS = select(tables.feedback)
+EVENTS = select(tables.feedback, tables.examples.c.content).outerjoin_from(
+    tables.feedback, tables.examples, tables.IS_EXAMPLE_OF_EVENT
+)
 STANDING = EVENTS.where(tables.feedback.c.state != tables.SUPERSEDED)
 PROMPTS = select(tables.prompts.c.prompt_hash, tables.prompts.c.sequence)
 MENTIONS = select(tables.mentions.c.generation_id, tables.mentions.c.app_id, tables.mentions.c.event_id)
@@ -100,7 +103,7 @@ def _load_waiting(connection: Connection, known: Known, arriving: set[Key]) -> N
 
 
 def _as_feedback(row: Any) -> FeedbackRow:
-    event_id, app_id, subject_id, body_hash, opinion_key, log_us, partition, offset, index, *rest, _day = row
+    event_id, app_id, subject_id, body_hash, opinion_key, log_us, partition, offset, index, *rest, _day, content = row
     accept_us, body, state, reason, example_sequence = rest
     return FeedbackRow(
         Key(event_id, app_id),
@@ -109,7 +112,7 @@ def _as_feedback(row: Any) -> FeedbackRow:
         opinion_key,
         Place(log_us, partition, offset, index),
         accept_us,
-        body,
+        body if content is None else body_in(content),
         STATES[state],
         reason,
         example_sequence,

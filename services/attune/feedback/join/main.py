@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from attune.api.feedback.v1 import control_pb2_grpc
 from attune.feedback.join.config import JoinSettings
-from attune.feedback.join.consumer import JoinConsumer
+from attune.feedback.join.consumer import JoinConsumer, collect_rarely
 from attune.feedback.join.control import FeedbackControlServicer
 from attune.feedback.join.database import open_database
 from attune.feedback.join.erased import copy_from
@@ -55,6 +55,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             metrics=RpcMetrics(metrics),
             max_deadline_s=settings.max_timeout_s,
         )
+        collect_rarely()
         await server.start()
         await server.set_serving(True)
         log.info("the join serves on %s", server.address)

@@ -72,8 +72,9 @@ class GenerationRow(NamedTuple):
 
 @dataclass(slots=True)
 class FeedbackRow:
-    """An event as the database keeps it; `body` is the FeedbackEvent proto, empty once erased. Matching changes it.
+    """An event; `body` is the FeedbackEvent proto, empty once erased. Matching changes the row.
 
+    In the database the body of an example's event stands in the example alone.
     `opinion_key` begins with the id of a generation, so that what was said of one time stands together in the index.
     """
 
@@ -236,6 +237,11 @@ def said_by(event: FeedbackEvent) -> Said:
         generation, _, index = name.partition("/")
         completions.append((Key.of(generation, event.app_id), int(index)))
     return Said(event.to_proto(), tuple(completions), tuple(dict.fromkeys(key for key, _ in completions)))
+
+
+def body_in(content: bytes) -> bytes:
+    """The body of the event that an example was made of."""
+    return examples_pb2.Example.FromString(content).feedback.SerializeToString(deterministic=True)
 
 
 def stored(row: FeedbackRow) -> Said:

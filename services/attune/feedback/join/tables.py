@@ -143,6 +143,8 @@ examples = Table(
     Column("generation_us", BigInteger, nullable=False),
 )
 
+IS_EXAMPLE_OF_EVENT = (examples.c.sequence == feedback.c.example_sequence) & (feedback.c.state == JOINED)
+
 # Whose words an example holds: the person who judged and those the completions were written for.
 example_subjects = Table(
     "example_subjects",

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
 from attune.feedback.join.matching import Changes, Matcher
 from attune.feedback.join.rows import (
@@ -54,7 +55,7 @@ def update_feedback(connection: Connection, rows: Iterable[FeedbackRow]) -> None
             "new_state": int(row.state),
             "new_reason": row.reason,
             "new_example_sequence": row.example_sequence,
-            "new_body": row.body,
+            "new_body": _kept_body(row),
         }
         for row in rows
     ]
@@ -93,12 +94,16 @@ def _feedback_values(row: FeedbackRow) -> tuple[Any, ...]:
         row.opinion_key,
         *row.place,
         row.accept_us,
-        row.body,
+        _kept_body(row),
         int(row.state),
         row.reason,
         row.example_sequence,
         day_of(row.place.log_us),
     )
+
+
+def _kept_body(row: FeedbackRow) -> bytes:
+    return b"" if row.state is FeedbackState.JOINED else row.body
 
 
 def _generation_values(row: GenerationRow) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Spare index entries that most rows do not need: mentions only of events that are no examples, narrower keys.
+"""Spare what most rows do not need: mentions and bodies of events that are examples, index entries, wide keys.
 
 Tables whose key changes are made anew and filled from the old ones. Opinion keys begin with a generation's id from
 here on. There is no way back: the mentions of examples are gone.
@@ -24,12 +24,17 @@ ARE_MENTIONED = (
     "AND (f.state = 2 OR (f.state <> 3 AND length(f.body) > 0)))"
 )
 
-feedback = sa.table("feedback", *map(sa.column, ("event_id", "app_id", "opinion_key")))
+feedback = sa.table(
+    "feedback",
+    *map(sa.column, ("event_id", "app_id", "opinion_key", "state")),
+    sa.column("body", sa.LargeBinary),
+)
 mentions = sa.table("mentions", *map(sa.column, ("event_id", "app_id", "generation_id")))
 
 
 def upgrade() -> None:
     _begin_opinion_keys_with_generations()
+    op.execute(sa.update(feedback).where(feedback.c.state == 3).values(body=b""))
     _index_feedback()
     _make_mentions()
     _make_example_tables()

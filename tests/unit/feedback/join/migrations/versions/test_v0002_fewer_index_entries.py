@@ -12,7 +12,8 @@ from alembic.migration import MigrationContext
 from attune.api.types.v1 import feedback_pb2
 from attune.domain.feedback import FeedbackEvent
 from attune.feedback.join import tables
-from attune.feedback.join.rows import day_of, said_by
+from attune.feedback.join.loading import feedback_rows
+from attune.feedback.join.rows import said_by
 from attune.feedback.join.store import Store
 from feedback_samples import FEEDBACK, LIMITS, rows_of
 from sqlalchemy import Engine, insert, select
@@ -58,9 +59,12 @@ def _write_as_before(source: Engine, target: Engine) -> None:
             if rows := [row._asdict() for row in read.execute(select(table))]:
                 write.execute(insert(table), rows)
         mentions: list[dict[str, Any]] = []
-        for row in read.execute(select(tables.feedback)):
+        for row in feedback_rows(read, read.execute(select(tables.feedback.c.event_id)).scalars()):
             event = FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body))
-            write.execute(insert(tables.feedback), [row._asdict() | {"opinion_key": event.opinion_key}])
-            key = {"event_id": row.event_id, "app_id": row.app_id, "day": day_of(row.log_us)}
+            here = tables.feedback.c.event_id == row.key.id
+            values = read.execute(select(tables.feedback).where(here)).one()._asdict()
+            whole = {"opinion_key": event.opinion_key, "body": row.body}
+            write.execute(insert(tables.feedback), [values | whole])
+            key = {"event_id": row.key.id, "app_id": row.key.app_id, "day": values["day"]}
             mentions += [key | {"generation_id": named.id} for named in said_by(event).generations]
         write.execute(insert(tables.mentions), mentions)
