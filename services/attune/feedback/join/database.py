@@ -11,6 +11,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -41,10 +43,24 @@ def open_database(url: str, password: str = "") -> Engine:
     return engine
 
 
+def open_existing(url: str, password: str = "") -> Engine:
+    """An engine on the database of a join, which is left as it is.
+
+    ConfigurationInvalid if it is not at the newest migration: a join of this release has not opened it yet.
+    """
+    engine = _engine(url, password)
+    with engine.connect() as connection:
+        present = MigrationContext.configure(connection).get_current_revision()
+    newest = ScriptDirectory.from_config(_migrations()).get_current_head()
+    if present != newest:
+        engine.dispose()
+        raise ConfigurationInvalid(f"{engine.url!r} is at migration {present}, not {newest}: start the join on it once")
+    return engine
+
+
 def migrate(engine: Engine) -> None:
     """Brings the schema to the newest migration in one transaction; nothing happens when it is there."""
-    config = Config()
-    config.set_main_option("script_location", "attune.feedback.join:migrations")
+    config = _migrations()
     with engine.begin() as connection:
         _begin_alone(connection)
         config.attributes["connection"] = connection
@@ -63,6 +79,12 @@ def become_writer(connection: Connection) -> None:
 def read_counters(connection: Connection) -> dict[str, int]:
     """Last number given in each series."""
     return {row.name: row.value for row in connection.execute(select(tables.counters))}
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "attune.feedback.join:migrations")
+    return config
 
 
 def _engine(text: str, password: str) -> Engine:

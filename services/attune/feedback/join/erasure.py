@@ -7,8 +7,9 @@ opinion or an answer about an erased conversation meets the same verdict as in a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, select, update
+from sqlalchemy import Column, Connection, Engine, Select, bindparam, delete, func, select, update
 
 from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
@@ -54,8 +55,17 @@ def erase_subject(
 
 def _sequences(connection: Connection, app_id: str, subject_id: str) -> list[int]:
     table = tables.example_subjects
-    query = select(table.c.sequence).where(table.c.subject_id == subject_id, table.c.app_id == app_id)
+    query = _in_each(table.c.run, select(table.c.sequence))
+    query = query.where(table.c.subject_id == subject_id, table.c.app_id == app_id)
     return list(connection.execute(query.order_by(table.c.sequence)).scalars())
+
+
+def _in_each(column: Column[int], query: Select[Any]) -> Select[Any]:
+    """The query with a search of its own for each value of the column that leads its index."""
+    first = select(func.min(column).label("value")).cte(recursive=True)
+    following = select(func.min(column)).where(column > first.c.value).scalar_subquery()
+    values = first.union_all(select(following).where(first.c.value.is_not(None)))
+    return query.join(values, values.c.value == column)
 
 
 def _events_of_examples(connection: Connection, app_id: str, sequences: list[int]) -> list[FeedbackRow]:
@@ -67,9 +77,8 @@ def _events_of_examples(connection: Connection, app_id: str, sequences: list[int
 
 def _erase_generations(connection: Connection, limits: Limits, app_id: str, subject_id: str) -> int:
     table = tables.generations
-    query = select(table.c.generation_id, table.c.record_us).where(
-        table.c.subject_id == subject_id, table.c.app_id == app_id
-    )
+    query = _in_each(table.c.minute, select(table.c.generation_id, table.c.record_us))
+    query = query.where(table.c.subject_id == subject_id, table.c.app_id == app_id)
     record_us = {Key(row.generation_id, app_id): row.record_us for row in connection.execute(query)}
     _revoke_answers(connection, limits, record_us)
     blank = {"subject_id": "", "content": b"", "prompt_hash": b"", "completions": 0, "is_erased": True}

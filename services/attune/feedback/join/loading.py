@@ -74,7 +74,7 @@ def events_naming(connection: Connection, generations: Iterable[Key]) -> dict[Ke
 
 def _load_generations(connection: Connection, known: Known, keys: set[Key]) -> None:
     rows = matching_rows(connection, GENERATIONS, tables.generations.c.generation_id, {key.id for key in keys})
-    for generation_id, app_id, *values, _day in rows:
+    for generation_id, app_id, *values, _minute in rows:
         row = GenerationRow(Key(generation_id, app_id), *values)
         known.generations[row.key] = row
 

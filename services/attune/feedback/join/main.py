@@ -38,7 +38,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     metrics = new_metrics()
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        events = SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
+        events = open_events(settings)
         engine = open_database(settings.database, settings.password())
         stack.callback(engine.dispose)
         _carry_erasures(settings, engine)
@@ -63,6 +63,11 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             await until_stopped(stop, [_consume(consumer)])
         finally:
             await server.stop(settings.grace_s)
+
+
+def open_events(settings: JoinSettings) -> EventLog:
+    """The event log that the settings name."""
+    return SqliteEventLog(Path(settings.events_folder), max_bytes=settings.events_max_bytes or None)
 
 
 def _tail(settings: JoinSettings, events: EventLog, store: Store) -> Tail:

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from attune.api.events.v1 import events_pb2
 from attune.domain.feedback import FeedbackState
 from attune.feedback.join.rows import (
     ConflictRow,
@@ -40,6 +39,7 @@ from attune.feedback.join.rows import (
     Removal,
     Said,
     SetAside,
+    as_accepted,
     disagreement,
     erased_row,
     example_row,
@@ -173,10 +173,8 @@ class Matcher:
         conflict = ConflictRow(entry.topic, entry.place, entry.key, entry.subject_id, entry.body_hash)
         self.changes.conflicts.append(conflict)
         self.changes.results["conflict"] += 1
-        accepted = events_pb2.AcceptedFeedback(event=entry.said.event)
-        accepted.accept_time.FromMicroseconds(entry.accept_us)
         detail = f"event {entry.said.event.event_id} stands in the log already with another body"
-        self._set_aside(entry.topic, entry.place, "BODY_DIFFERS", detail, accepted.SerializeToString())
+        self._set_aside(entry.topic, entry.place, "BODY_DIFFERS", detail, as_accepted(entry.said, entry.accept_us))
 
     def _is_newest(self, row: FeedbackRow) -> bool:
         """Settles which of two events with one opinion key counts; the other becomes SUPERSEDED."""
@@ -228,7 +226,7 @@ class Matcher:
         elif reason := disagreement(said, found):
             row.state, row.reason = FeedbackState.CONFLICT, reason
             detail = f"event {said.event.event_id} names completions that make no example"
-            self._set_aside(self.feedback_topic, row.place, reason, detail, row.body)
+            self._set_aside(self.feedback_topic, row.place, reason, detail, as_accepted(said, row.accept_us))
         else:
             self._join(row, said, found)
 

@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from attune.api.events.v1 import events_pb2
 from attune.api.types.v1 import examples_pb2, feedback_pb2, generations_pb2
 from attune.domain.feedback import AcceptedFeedback, FeedbackEvent, FeedbackState, body_hash_of
 from attune.domain.ids import uuid_bytes
 from attune.domain.prompts import Prompt
 
+MINUTE_US = 60_000_000
 DAY_US = 86_400_000_000
+RUN_EXAMPLES = 65_536
 ID_LENGTH = 16
 
 
@@ -178,6 +181,16 @@ def day_of(log_us: int) -> int:
     return log_us // DAY_US
 
 
+def minute_of(log_us: int) -> int:
+    """Minutes since the epoch, by which generations are indexed and deleted."""
+    return log_us // MINUTE_US
+
+
+def run_of(sequence: int) -> int:
+    """The run of examples that one belongs to: their people are indexed run by run."""
+    return sequence // RUN_EXAMPLES
+
+
 def is_in_reach(record_us: int, event_us: int, limits: Limits) -> bool:
     """Whether a generation recorded at one time of the log counts for an event accepted at another."""
     return event_us - limits.generation_retention_us <= record_us <= event_us + limits.pending_ttl_us
@@ -247,6 +260,12 @@ def body_in(content: bytes) -> bytes:
 def stored(row: FeedbackRow) -> Said:
     """What the event of a row says, from the bytes the join itself wrote."""
     return said_by(FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body)))
+
+
+def as_accepted(said: Said, accept_us: int) -> bytes:
+    """An event as it stands in a record of the log."""
+    accept_time = _timestamp(accept_us)
+    return events_pb2.AcceptedFeedback(event=said.event, accept_time=accept_time).SerializeToString()
 
 
 def erased_row(entry: FeedbackEntry) -> FeedbackRow:

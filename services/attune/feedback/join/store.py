@@ -20,7 +20,7 @@ from attune.feedback.join.database import become_writer
 from attune.feedback.join.erased import Erased
 from attune.feedback.join.loading import load
 from attune.feedback.join.matching import Changes, Matcher
-from attune.feedback.join.rows import Entry, Limits, day_of
+from attune.feedback.join.rows import Entry, Limits, day_of, minute_of
 from attune.feedback.join.writing import write
 
 # What one sweep deletes of a table, and one transaction: the stream waits for no longer.
@@ -94,17 +94,17 @@ class Store:
             return connection.execute(statement).rowcount
 
     def forget(self, feedback_read_us: int, feedback_retention_us: int) -> int:
-        """Deletes rows of whole days that no unread event can name any more: all feedback up to that time is read.
+        """Deletes what is too old for any unread event to name it: all feedback up to that time is read.
 
         Goes in short transactions, and not further than FORGOTTEN_ROWS a table; returns how many rows went.
         """
-        last_generations = day_of(feedback_read_us - self.limits.generation_retention_us)
+        last_generations = minute_of(feedback_read_us - self.limits.generation_retention_us)
         last_feedback = day_of(feedback_read_us - feedback_retention_us)
         settled = tables.feedback.c.state != int(FeedbackState.PENDING)
         return sum(
             self._forget(table, condition)
             for table, condition in (
-                (tables.generations, tables.generations.c.day < last_generations),
+                (tables.generations, tables.generations.c.minute < last_generations),
                 (tables.mentions, tables.mentions.c.day < last_feedback),
                 (tables.conflicts, tables.conflicts.c.day < last_feedback),
                 (tables.feedback, (tables.feedback.c.day < last_feedback) & settled),

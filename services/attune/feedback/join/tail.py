@@ -76,14 +76,14 @@ class Tail:
             if not records and partition.is_at_end:
                 partition.read_us = max(partition.read_us, now_us)
             if read_to < partition.next_offset + partition.lag_records and records:
-                frontiers.append((_time_us(records[-1]), order))
+                frontiers.append((time_us(records[-1]), order))
         return _merge(found, min(frontiers, default=(NEVER_US, 0)))
 
     def advance(self, batch: Batch) -> None:
         """Takes over the positions of a committed batch."""
         last_us: dict[tuple[str, int], int] = {}
         for topic, record in batch.records:
-            last_us[topic, record.partition] = _time_us(record)
+            last_us[topic, record.partition] = time_us(record)
         for moved in batch.advances:
             for partition in self.partitions:
                 if (partition.topic, partition.number) == (moved.topic, moved.partition):
@@ -130,8 +130,8 @@ def _merge(found: list[tuple[Partition, list[Record]]], frontier: tuple[int, int
     chosen: list[tuple[int, int, int, int, Topic, Record]] = []
     advances = []
     for order, (partition, records) in enumerate(found):
-        within = [r for r in records if (_time_us(r), order) <= frontier]
-        chosen += [(_time_us(r), order, r.partition, r.offset, partition.topic, r) for r in within]
+        within = [r for r in records if (time_us(r), order) <= frontier]
+        chosen += [(time_us(r), order, r.partition, r.offset, partition.topic, r) for r in within]
         if within:
             old = partition.next_offset
             advances.append(Advance(partition.topic, partition.number, old, within[-1].offset + 1))
@@ -139,5 +139,6 @@ def _merge(found: list[tuple[Partition, list[Record]]], frontier: tuple[int, int
     return Batch(tuple((topic, record) for *_, topic, record in chosen), tuple(advances))
 
 
-def _time_us(record: Record) -> int:
+def time_us(record: Record) -> int:
+    """When the log took a record, microseconds."""
     return round(record.append_time * MICROSECONDS)

@@ -19,6 +19,8 @@ from attune.feedback.join.rows import (
     PromptRow,
     Removal,
     day_of,
+    minute_of,
+    run_of,
 )
 from attune.feedback.join.statements import delete_matching, insert_rows, matching_rows
 
@@ -107,7 +109,7 @@ def _kept_body(row: FeedbackRow) -> bytes:
 
 
 def _generation_values(row: GenerationRow) -> tuple[Any, ...]:
-    return (*row.key, *row[1:], day_of(row.record_us))
+    return (*row.key, *row[1:], minute_of(row.record_us))
 
 
 def _conflict_values(row: ConflictRow) -> tuple[Any, ...]:
@@ -129,7 +131,7 @@ def _write_examples(connection: Connection, rows: Iterable[ExampleRow]) -> None:
     values, subjects = [], []
     for row in rows:
         values.append((row.sequence, *row.key, row.content, row.accept_us, row.generation_us))
-        subjects += [(subject, row.key.app_id, row.sequence) for subject in row.subjects]
+        subjects += [(run_of(row.sequence), subject, row.key.app_id, row.sequence) for subject in row.subjects]
     insert_rows(connection, tables.examples, values)
     insert_rows(connection, tables.example_subjects, sorted(subjects))
 

@@ -21,6 +21,7 @@ from attune.feedback.join.rows import (
     feedback_row,
     generation_entry,
     is_in_reach,
+    minute_of,
     prompt_row,
     said_by,
     stored,
@@ -134,7 +135,7 @@ def test_reach_has_two_ends_both_included() -> None:
         True,
         False,
     ]
-    assert day_of(event_us) == 10
+    assert (day_of(event_us), minute_of(event_us)) == (10, 14_400)
 
 
 def test_a_prompt_row_keeps_who_asked() -> None:

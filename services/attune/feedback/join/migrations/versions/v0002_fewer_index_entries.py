@@ -1,4 +1,4 @@
-"""Spare what most rows do not need: mentions and bodies of events that are examples, index entries, wide keys.
+"""Spare what most rows do not need: mentions and bodies of events that are examples, index entries, scattered keys.
 
 Tables whose key changes are made anew and filled from the old ones. Opinion keys begin with a generation's id from
 here on. There is no way back: the mentions of examples are gone.
@@ -6,6 +6,8 @@ here on. There is no way back: the mentions of examples are gone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +38,7 @@ def upgrade() -> None:
     _begin_opinion_keys_with_generations()
     op.execute(sa.update(feedback).where(feedback.c.state == 3).values(body=b""))
     _index_feedback()
+    _make_generations()
     _make_mentions()
     _make_example_tables()
     _make_prompts()
@@ -68,6 +71,16 @@ def _index_feedback() -> None:
     )
 
 
+def _make_generations() -> None:
+    op.drop_index("generations_day", "generations")
+    op.drop_index("generations_subject", "generations")
+    columns: Columns = [_bytes("generation_id", 16), _name("app_id"), _name("subject_id"), _bytes("content")]
+    columns += [_bytes("prompt_hash", 32), sa.Column("completions", sa.SmallInteger, nullable=False)]
+    columns += [_big("record_us"), sa.Column("is_erased", sa.Boolean, nullable=False), _int("minute")]
+    _make_anew("generations", columns, ("generation_id", "app_id"), values={"minute": "record_us / 60000000"})
+    op.create_index("generations_subject", "generations", ["minute", "subject_id", "app_id"])
+
+
 def _make_mentions() -> None:
     op.drop_index("mentions_day", "mentions")
     key = ("generation_id", "app_id", "event_id")
@@ -81,9 +94,9 @@ def _make_example_tables() -> None:
     columns: Columns = [_number("sequence"), _bytes("event_id", 16), _name("app_id"), _bytes("content")]
     _make_anew("examples", [*columns, _big("accept_us"), _big("generation_us")], ("sequence",))
     op.drop_index("example_subjects_sequence", "example_subjects")
-    key = ("subject_id", "app_id", "sequence")
-    columns = [_name("subject_id"), _name("app_id"), _big("sequence")]
-    _make_anew("example_subjects", columns, key, sqlite_with_rowid=False)
+    key = ("run", "subject_id", "app_id", "sequence")
+    columns = [_int("run"), _name("subject_id"), _name("app_id"), _big("sequence")]
+    _make_anew("example_subjects", columns, key, values={"run": "sequence / 65536"}, sqlite_with_rowid=False)
     op.create_index("example_subjects_sequence", "example_subjects", ["sequence"])
 
 
@@ -102,12 +115,23 @@ def _make_prompts() -> None:
     op.create_index("prompts_subject", "prompts", ["subject_id", "app_id"])
 
 
-def _make_anew(table: str, columns: Columns, key: tuple[str, ...], condition: str = "true", **options: bool) -> None:
-    """Puts a table in the place of the old one of that name, with those of its rows that meet the condition."""
+def _make_anew(
+    table: str,
+    columns: Columns,
+    key: tuple[str, ...],
+    condition: str = "true",
+    values: Mapping[str, str] = MappingProxyType({}),
+    **options: bool,
+) -> None:
+    """Puts a table in the place of the old one of that name, with those of its rows that meet the condition.
+
+    `values` gives the columns that the old table lacks.
+    """
     op.rename_table(table, f"old_{table}")
     op.create_table(table, *columns, sa.PrimaryKeyConstraint(*key), **options)
-    names = ", ".join(column.name for column in columns)
-    op.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM old_{table} WHERE {condition}")
+    names = [column.name for column in columns]
+    found = ", ".join(values.get(name, name) for name in names)
+    op.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {found} FROM old_{table} WHERE {condition}")
     op.drop_table(f"old_{table}")
 
 

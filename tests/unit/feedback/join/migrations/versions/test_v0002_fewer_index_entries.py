@@ -16,7 +16,7 @@ from attune.feedback.join.loading import feedback_rows
 from attune.feedback.join.rows import said_by
 from attune.feedback.join.store import Store
 from feedback_samples import FEEDBACK, LIMITS, rows_of
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, MetaData, Table, insert, select
 from unit.feedback.join.logs import a_log
 
 
@@ -46,18 +46,14 @@ def test_rows_of_an_older_join_become_those_of_this_one(
 
 
 def _write_as_before(source: Engine, target: Engine) -> None:
-    """Copies the rows, with whole hashes for opinion keys and with the mentions of every event."""
+    """Copies the rows in the columns of before, with whole hashes for opinion keys and the mentions of every event."""
     with source.connect() as read, target.begin() as write:
-        for table in (
-            tables.generations,
-            tables.removals,
-            tables.examples,
-            tables.example_subjects,
-            tables.prompts,
-            tables.conflicts,
-        ):
-            if rows := [row._asdict() for row in read.execute(select(table))]:
-                write.execute(insert(table), rows)
+        for name in ("generations", "conflicts", "removals", "examples", "example_subjects", "prompts"):
+            old = Table(name, MetaData(), autoload_with=target)
+            rows = [{"day": 0} | row._asdict() for row in read.execute(select(tables.metadata.tables[name]))]
+            columns = [column.name for column in old.c]
+            if rows:
+                write.execute(insert(old), [{column: row[column] for column in columns} for row in rows])
         mentions: list[dict[str, Any]] = []
         for row in feedback_rows(read, read.execute(select(tables.feedback.c.event_id)).scalars()):
             event = FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body))
