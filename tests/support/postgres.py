@@ -77,8 +77,8 @@ class PostgresServer:
         return sum(_cpu_s(pid, with_ended=pid == self.process.pid) for pid in pids)
 
     def stop(self) -> None:
-        """Ends the server, its sessions with it."""
-        self.process.send_signal(signal.SIGINT)
+        """Ends the server, its sessions with it; nobody needs its data any more."""
+        self.process.send_signal(signal.SIGQUIT)
         self.process.wait(PATIENCE_S)
         self._log.close()
 

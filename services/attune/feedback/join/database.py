@@ -7,6 +7,7 @@ what is deleted there goes with the next vacuum.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -49,8 +50,10 @@ def open_existing(url: str, password: str = "") -> Engine:
     ConfigurationInvalid if it is not at the newest migration: a join of this release has not opened it yet.
     """
     engine = _engine(url, password)
-    with engine.connect() as connection:
-        present = MigrationContext.configure(connection).get_current_revision()
+    file, present = engine.url.database or "", None
+    if engine.dialect.name != "sqlite" or Path(file).exists():  # SQLite would make the file
+        with engine.connect() as connection:
+            present = MigrationContext.configure(connection).get_current_revision()
     newest = ScriptDirectory.from_config(_migrations()).get_current_head()
     if present != newest:
         engine.dispose()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join import tables
-from attune.feedback.join.database import become_writer, migrate, open_database, read_counters
+from attune.feedback.join.database import become_writer, migrate, open_database, open_existing, read_counters
 from sqlalchemy import Engine, create_engine, inspect, text, update
 
 
@@ -37,6 +37,19 @@ def test_processes_may_start_at_once(new_engine: Callable[[str], Engine]) -> Non
     for thread in threads:
         thread.join()
     assert len(engines) == 4
+
+
+def test_a_database_is_opened_as_it_is_or_not_at_all(
+    new_url: Callable[[str], str], new_engine: Callable[[str], Engine]
+) -> None:
+    with pytest.raises(ConfigurationInvalid, match="start the join on it once") as caught:
+        open_existing(new_url("join"))
+    assert "attune:***" in caught.value.message or "sqlite" in caught.value.message
+    new_engine("join")
+    engine = open_existing(new_url("join"))
+    with engine.connect() as connection:
+        assert read_counters(connection)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("url", ["mysql://ann@db/join", "postgresql://ann@db/join", "join.db"])
