@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from support.postgres import postgres  # noqa: F401  a fixture
+from support.databases import new_engine, new_url  # noqa: F401  fixtures
+from support.postgres import postgres  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
