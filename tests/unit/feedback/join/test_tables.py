@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
-from sqlalchemy import Engine, Table, select, text
+from sqlalchemy import Engine, Table, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -47,6 +47,7 @@ def test_the_wire_and_the_literals_agree() -> None:
             "feedback_subject",
         ),
         (select(tables.feedback).where(tables.feedback.c.day < 5), "feedback_day"),
+        (select(tables.feedback.c.state, func.count()).group_by(tables.feedback.c.state), "feedback_day"),
         (select(tables.mentions).where(tables.mentions.c.generation_id == b"x"), "mentions"),
         (select(tables.prompts).where(tables.prompts.c.prompt_hash == b"x"), "prompts_hash"),
     ],
