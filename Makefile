@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e kafka test-kafka bench-ingest fuzz-ingest lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,7 +24,10 @@ install: $(VENV)/installed ## Install Attune and its tools into .venv.
 demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
-test: install ## The fast tests.
+postgres: install ## Install PostgreSQL for tests, where it is missing and this user may.
+	$(BIN)/python tests/support/postgres.py
+
+test: install postgres ## The fast tests.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
@@ -33,7 +36,7 @@ e2e: install ## The tests that train or run real processes for minutes.
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
 
-test-kafka: install ## The tests that need a real Kafka broker or a real PostgreSQL.
+test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
 
 bench-ingest: install ## What ingest accepts for a core-second; ARGS="--help" tells the options.

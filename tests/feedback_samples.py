@@ -11,7 +11,14 @@ from attune.domain.feedback import AcceptedFeedback, Feedback, FeedbackEvent, Ra
 from attune.domain.generations import Completion, FinishReason, Generation, Purpose, RevisionSpan, Sampling
 from attune.domain.prompts import Prompt
 from attune.feedback.join import tables
-from attune.feedback.join.rows import FeedbackEntry, GenerationEntry, Limits, Place
+from attune.feedback.join.rows import (
+    FeedbackEntry,
+    GenerationEntry,
+    Limits,
+    Place,
+    feedback_entry,
+    generation_entry,
+)
 from sqlalchemy import Engine, select
 
 APP = "shop"
@@ -91,12 +98,12 @@ class Script:
     def generation(self, generation: Generation, at_s: float | None = None) -> GenerationEntry:
         place = Place(self._time_us(at_s), 0, self.generations_written, 0)
         self.generations_written += 1
-        return GenerationEntry(GENERATIONS, place, generation)
+        return generation_entry(GENERATIONS, place, generation.to_proto(), generation.prompt)
 
     def event(self, event: FeedbackEvent, at_s: float | None = None) -> FeedbackEntry:
         place = Place(self._time_us(at_s), 0, self.events_written, 0)
         self.events_written += 1
-        return FeedbackEntry(FEEDBACK, place, AcceptedFeedback(event, place.log_us / 1_000_000))
+        return feedback_entry(FEEDBACK, place, AcceptedFeedback(event, place.log_us / 1_000_000))
 
     def _time_us(self, at_s: float | None) -> int:
         if at_s is None:

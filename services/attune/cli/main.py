@@ -16,6 +16,8 @@ COMMANDS = {
     "status": ("status:status", "Show what every service is doing."),
     "generate": ("generate:generate", "Ask the policy for completions."),
     "feedback": ("feedback:feedback", "Rate, compare, rank, correct; run ingest and join; erase a person."),
+    "dead-letters": ("dead_letters:dead_letters", "See what the join could not use, and write it back."),
+    "replay": ("replay:replay", "Rebuild the examples from the event log and compare them with the live ones."),
     "revisions": ("revisions:revisions", "List, show and prune revisions."),
     "promote": ("promote:promote", "Point stable at a revision."),
     "rollback": ("rollback:rollback", "Point stable back at the revision before."),

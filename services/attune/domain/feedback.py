@@ -20,6 +20,8 @@ from attune.domain.times import from_timestamp, to_timestamp
 
 MAX_RANKED = 64
 MAX_DEMONSTRATION_CHARACTERS = 100_000
+ID_FIELD_BYTES = 2 + 36
+"""A canonical id on the wire: tag, length, characters."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Rating:
     def completion_ids(self) -> tuple[str, ...]:
         return (self.completion_id,)
 
+    def to_proto(self) -> feedback_pb2.Rating:
+        return feedback_pb2.Rating(completion_id=self.completion_id, value=self.value)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -47,6 +52,9 @@ class Comparison:
     def completion_ids(self) -> tuple[str, ...]:
         return (self.chosen_id, self.rejected_id)
 
+    def to_proto(self) -> feedback_pb2.Comparison:
+        return feedback_pb2.Comparison(chosen_completion_id=self.chosen_id, rejected_completion_id=self.rejected_id)
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -58,6 +66,9 @@ class Ranking:
     @property
     def completion_ids(self) -> tuple[str, ...]:
         return tuple(c for tier in self.tiers for c in tier)
+
+    def to_proto(self) -> feedback_pb2.Ranking:
+        return feedback_pb2.Ranking(tiers=[feedback_pb2.RankingTier(completion_ids=tier) for tier in self.tiers])
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,9 @@ class Demonstration:
     @property
     def completion_ids(self) -> tuple[str, ...]:
         return (self.completion_id,)
+
+    def to_proto(self) -> feedback_pb2.Demonstration:
+        return feedback_pb2.Demonstration(completion_id=self.completion_id, text=self.text)
 
 
 Feedback = Rating | Comparison | Ranking | Demonstration
@@ -107,9 +121,7 @@ class FeedbackEvent:
     @property
     def body_hash(self) -> bytes:
         """SHA-256 of everything but the event id; two events of one id with other hashes conflict."""
-        proto = self.to_proto()
-        proto.event_id = ""
-        return hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
+        return body_hash_of(self.to_proto().SerializeToString(deterministic=True))
 
     @property
     def opinion_key(self) -> bytes:
@@ -118,27 +130,14 @@ class FeedbackEvent:
         return hashlib.sha256("\x1f".join(parts).encode()).digest()
 
     def to_proto(self) -> feedback_pb2.FeedbackEvent:
-        proto = feedback_pb2.FeedbackEvent(
+        return feedback_pb2.FeedbackEvent(
             event_id=self.event_id,
             app_id=self.app_id,
             subject_id=self.subject_id,
             source=self.source,
             occurred_time=to_timestamp(self.occurred_time) if self.occurred_time else None,
+            **{self.feedback.kind: self.feedback.to_proto()},  # type: ignore[arg-type]
         )
-        match self.feedback:
-            case Rating(completion_id, value):
-                proto.rating.CopyFrom(feedback_pb2.Rating(completion_id=completion_id, value=value))
-            case Comparison(chosen, rejected):
-                proto.comparison.CopyFrom(
-                    feedback_pb2.Comparison(chosen_completion_id=chosen, rejected_completion_id=rejected)
-                )
-            case Ranking(tiers):
-                proto.ranking.CopyFrom(
-                    feedback_pb2.Ranking(tiers=[feedback_pb2.RankingTier(completion_ids=tier) for tier in tiers])
-                )
-            case Demonstration(completion_id, text):
-                proto.demonstration.CopyFrom(feedback_pb2.Demonstration(completion_id=completion_id, text=text))
-        return proto
 
     @classmethod
     def from_proto(cls, proto: feedback_pb2.FeedbackEvent, field: str = "event") -> FeedbackEvent:
@@ -151,6 +150,11 @@ class FeedbackEvent:
             source=checked_name(proto.source, f"{field}.source") if proto.source else "",
             occurred_time=from_timestamp(proto.occurred_time, f"{field}.occurred_time"),
         )
+
+
+def body_hash_of(body: bytes) -> bytes:
+    """The `body_hash` of a serialised event whose ids are canonical: its own id is the first field."""
+    return hashlib.sha256(body[ID_FIELD_BYTES:]).digest()
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ def uuid7(now_s: float | None = None) -> str:
 
 def uuid_bytes(text: str) -> bytes:
     """The 16 bytes of a UUID, as the databases keep it. ValueError if it is none."""
-    return uuid.UUID(text).bytes
+    return bytes.fromhex(text.replace("-", "")) if is_canonical_uuid(text) else uuid.UUID(text).bytes
 
 
 def canonical_uuid(text: str, field: str) -> str:
     """The UUID in its one canonical spelling, or InvalidInput that names the field."""
+    if is_canonical_uuid(text):
+        return text
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -140,17 +140,17 @@ def _from_environment(
     return values
 
 
-def _from_flags(cls: type[BaseModel], flags: Sequence[str]) -> dict[str, Any]:
+def _from_flags(cls: type[ServiceSettings], flags: Sequence[str]) -> dict[str, Any]:
+    """What flags say. A secret is refused there: others on the machine can read the arguments of a process."""
     values: dict[str, Any] = {}
     secrets = {setting.key for setting in listing(cls) if setting.type == SecretStr.__name__}
     for flag in flags:
         key, equals, value = flag.partition("=")
+        if key.strip() in secrets:
+            variable = f"{ENVIRONMENT_PREFIX}{cls.service}_{key.strip().replace('.', '__')}".upper()
+            raise ConfigurationInvalid(f"{key.strip()} is a secret and no flag: set {variable}, or name a file")
         if not equals:
             raise ConfigurationInvalid(f'"{flag}" is no KEY=VALUE')
-        if key.strip() in secrets:
-            raise ConfigurationInvalid(
-                f"{key.strip()} is a secret: give it in the environment or a file, not as a flag"
-            )
         _put(values, key.strip(), value)
     return values
 

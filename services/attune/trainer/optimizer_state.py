@@ -1,8 +1,9 @@
 """An optimizer's state in one safetensors file, restored bit for bit.
 
-Tensors are named `<parameter index>.<name>`, as in torch's state_dict; the groups' settings (lr, betas, …) stand in the
-file's metadata as JSON, under one key, for safetensors writes several in any order and equal states are equal files. Written by the learners and the stages into checkpoint folders, read by them after a restart.
-Nothing is pickled. Refused with CheckpointRefused: a truncated file, and one of another set of parameters.
+Tensors are named `<parameter index>.<name>`, as in torch's state_dict; the groups' settings (lr, betas, …) stand in
+the file's metadata as JSON, under one key, for safetensors writes several in any order and equal states are equal
+files. Written by the learners and the stages into checkpoint folders, read by them after a restart. Nothing is
+pickled. Refused with CheckpointRefused: a truncated file, and one of another set of parameters.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import click
 import pytest
-from attune.cli.service import service_command
-from attune.domain.errors import RegistryCorrupt
+from attune.cli.service import service_command, settings_of
+from attune.domain.errors import ConfigurationInvalid, RegistryCorrupt
 from attune.platform.config import ServiceSettings
 from click.testing import CliRunner
 from pydantic import Field
@@ -65,6 +65,19 @@ def test_a_failure_is_status_1_and_a_bad_setting_status_2(
     assert refused.exit_code == 2
     assert "attune bakery: there is no setting nmae; did you mean name?" in refused.output
     assert [settings.name for settings in served] == ["broken"]
+
+
+@pytest.mark.usefixtures("served")
+def test_another_command_may_take_the_settings_of_a_service(runner: CliRunner) -> None:
+    @click.command("clean")
+    @click.option("--twice", is_flag=True)
+    @settings_of("bakery", "BakerySettings")
+    def clean(settings: BakerySettings, twice: bool) -> None:
+        click.echo(f"{settings.name} {twice}")
+
+    shown = runner.invoke(clean, ["--set", "name=flag", "--twice"], env={"ATTUNE_BAKERY_NAME": "environment"})
+    assert shown.output == "flag True\n"
+    assert isinstance(runner.invoke(clean, ["--set", "nmae=x"]).exception, ConfigurationInvalid)
 
 
 def test_settings_are_listed_and_nothing_runs(

@@ -23,6 +23,7 @@ class BakerySettings(ServiceSettings):
     name: str = Field("corner", description="Over the door.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
     oven: Oven = Oven(degrees=200)
+    recipe: SecretStr = Field(SecretStr(""), description="What nobody else may read.")
 
 
 def load(**sources) -> BakerySettings:
@@ -59,6 +60,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
         ("oven=5", "oven"),
         ("name.first=x", "name"),
         ("name", "no KEY=VALUE"),
+        ("recipe=flour", "recipe is a secret and no flag: set ATTUNE_BAKERY_RECIPE"),
     ],
 )
 def test_a_bad_flag_is_refused_by_its_key(flag: str, message: str) -> None:
@@ -91,12 +93,19 @@ def test_an_unknown_variable_is_a_warning_unless_it_is_anothers(caplog: pytest.L
     assert [r.getMessage().split()[3] for r in caplog.records] == ["ATTUNE_BAKERY_NMAE"]
 
 
+def test_a_secret_comes_from_the_environment_and_is_not_printed() -> None:
+    found = load(environ={"ATTUNE_BAKERY_RECIPE": "flour and salt"})
+    assert found.recipe.get_secret_value() == "flour and salt"
+    assert "salt" not in f"{found!r}"
+
+
 def test_the_listing_names_every_setting_with_its_default() -> None:
     assert [(s.key, s.type, s.default) for s in listing(BakerySettings)] == [
         ("name", "str", "corner"),
         ("log_level", "debug|info|warning|error", "info"),
         ("oven.degrees", "int", "200"),
         ("oven.fan", "bool", "False"),
+        ("recipe", "SecretStr", ""),
     ]
     assert all(s.description for s in listing(BakerySettings))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join.rows import Limits
 from attune.platform.config import ControlPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
@@ -23,7 +25,12 @@ class JoinSettings(EventLogSettings):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7204, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
-    database: str = Field("sqlite:///attune-data/join.db", description="SQLAlchemy URL of the join database.")
+    database: str = Field(
+        "sqlite:///attune-data/join.db",
+        description="SQLAlchemy URL of the join database; for PostgreSQL postgresql+psycopg://USER@HOST/NAME.",
+    )
+    database_password: SecretStr = Field(SecretStr(""), description="Password of the database, if it asks for one.")
+    database_password_file: str = Field("", description="File that holds the password instead.")
     erasures_from: str = Field("", description="URL of the database this one replays; its erasures are carried over.")
     registry: str = Field(
         "attune-data/registry", description="Folder or URL of the registry; empty: no freshness, no revisions named."
@@ -44,6 +51,23 @@ class JoinSettings(EventLogSettings):
         if self.feedback_retention_s < self.generation_retention_s + self.pending_ttl_s:
             raise ValueError("feedback_retention_s must cover generation_retention_s and pending_ttl_s together")
         return self
+
+    @field_validator("database", "erasures_from")
+    @classmethod
+    def _holds_no_password(cls, url: str) -> str:
+        """Arguments of a process can be read by others on its machine."""
+        if "://" in url and "@" in url and ":" in url.split("://", 1)[1].rpartition("@")[0]:
+            raise ValueError("the password goes into ATTUNE_JOIN_DATABASE_PASSWORD or database_password_file")
+        return url
+
+    def password(self) -> str:
+        """The password of the database; ConfigurationInvalid if its file cannot be read."""
+        if not self.database_password_file:
+            return self.database_password.get_secret_value()
+        try:
+            return Path(self.database_password_file).read_text().strip()
+        except OSError as error:
+            raise ConfigurationInvalid(f"database_password_file cannot be read: {error.strerror}") from None
 
     def limits(self) -> Limits:
         return Limits(

@@ -6,7 +6,6 @@ there would bring erased people back.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Iterable
@@ -15,9 +14,12 @@ from sqlalchemy import Connection, Engine, insert, select
 
 from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join import tables
-from attune.feedback.join.database import become_writer, slices
+from attune.feedback.join.database import become_writer
+from attune.feedback.join.statements import matching_rows
 
 SALT_NAME = "erasure"
+DIGEST = tables.erased_subjects.c.digest
+DIGESTS = select(DIGEST)
 
 
 class Erased:
@@ -38,16 +40,12 @@ class Erased:
         return cls(salt)
 
     def digest(self, app_id: str, subject_id: str) -> bytes:
-        return hmac.new(self._salt, f"{app_id}\x1f{subject_id}".encode(), hashlib.sha256).digest()
+        return hmac.digest(self._salt, f"{app_id}\x1f{subject_id}".encode(), "sha256")
 
     def among(self, connection: Connection, subjects: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of the (app, subject) pairs that were erased; an empty subject is nobody."""
         by_digest = {self.digest(*subject): subject for subject in subjects if subject[1]}
-        column = tables.erased_subjects.c.digest
-        found: set[tuple[str, str]] = set()
-        for some in slices(by_digest):
-            found.update(by_digest[d] for d in connection.execute(select(column).where(column.in_(some))).scalars())
-        return found
+        return {by_digest[row.digest] for row in matching_rows(connection, DIGESTS, DIGEST, by_digest)}
 
     def add(self, connection: Connection, app_id: str, subject_id: str, erase_us: int) -> None:
         """Remembers a person for ever; a second time changes nothing."""

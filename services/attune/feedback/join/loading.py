@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select
+from sqlalchemy import Connection, select
 
 from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
-from attune.feedback.join.database import read_counters, slices
+from attune.feedback.join.database import read_counters
 from attune.feedback.join.erased import Erased
 from attune.feedback.join.matching import Known
 from attune.feedback.join.rows import (
@@ -20,88 +20,74 @@ from attune.feedback.join.rows import (
     GenerationRow,
     Key,
     Place,
-    named_generations,
-    stored_event,
+    body_in,
+    stored,
 )
+from attune.feedback.join.statements import matching_rows
+
+STATES = {int(state): state for state in FeedbackState}
+GENERATIONS = select(tables.generations)
+EVENTS = select(tables.feedback, tables.examples.c.content).outerjoin_from(
+    tables.feedback, tables.examples, tables.IS_EXAMPLE_OF_EVENT
+)
+STANDING = EVENTS.where(tables.feedback.c.state != tables.SUPERSEDED)
+PROMPTS = select(tables.prompts.c.prompt_hash, tables.prompts.c.sequence)
+MENTIONS = select(tables.mentions.c.generation_id, tables.mentions.c.app_id, tables.mentions.c.event_id)
 
 
 def load(connection: Connection, entries: Sequence[Entry], erased: Erased) -> Known:
     """What the database holds of the ids, opinions, prompts and people that the entries name."""
-    brought = [e.generation for e in entries if isinstance(e, GenerationEntry)]
-    events = [e.accepted.event for e in entries if isinstance(e, FeedbackEntry)]
+    brought = [entry.row for entry in entries if isinstance(entry, GenerationEntry)]
+    events = [entry for entry in entries if isinstance(entry, FeedbackEntry)]
     counters = read_counters(connection)
     known = Known(last_example=counters["examples"], last_prompt=counters["prompts"])
-    people = {(g.app_id, g.subject_id) for g in brought} | {(e.app_id, e.subject_id) for e in events}
+    people = {(row.key.app_id, row.subject_id) for row in brought}
+    people.update((entry.key.app_id, entry.subject_id) for entry in events)
     known.erased = erased.among(connection, people)
-    keys = {Key.of(g.id, g.app_id) for g in brought}
-    _load_generations(connection, known, keys.union(*map(named_generations, events)))
-    _load_prompts(connection, known, {bytes.fromhex(g.prompt.hash) for g in brought})
-    _load_events(connection, known, {Key.of(e.event_id, e.app_id).id for e in events})
-    _load_opinions(connection, known, {e.opinion_key for e in events})
+    keys = {row.key for row in brought}
+    _load_generations(connection, known, keys.union(*(entry.said.generations for entry in events)))
+    _load_prompts(connection, known, {row.prompt_hash for row in brought})
+    for row in feedback_rows(connection, {entry.key.id for entry in events}):
+        known.feedback[row.key] = row
+    _load_opinions(connection, known, {entry.opinion_key for entry in events})
     _load_waiting(connection, known, keys - known.generations.keys())
     return known
 
 
-def matching_rows(
-    connection: Connection, query: Select[Any], column: ColumnElement[Any], values: Iterable[Any]
-) -> Iterator[Row[Any]]:
-    """The rows of a query whose column is one of many values, in as few statements as the database allows."""
-    for some in slices(values):
-        yield from connection.execute(query.where(column.in_(some)))
-
-
-def feedback_rows(connection: Connection, column: ColumnElement[Any], values: Iterable[Any]) -> list[FeedbackRow]:
-    """Events whose column is one of many values."""
-    return [_as_feedback(row) for row in matching_rows(connection, select(tables.feedback), column, values)]
+def feedback_rows(connection: Connection, event_ids: Iterable[bytes]) -> list[FeedbackRow]:
+    """The events of these ids, of whatever app."""
+    return list(map(_as_feedback, matching_rows(connection, EVENTS, tables.feedback.c.event_id, event_ids)))
 
 
 def events_naming(connection: Connection, generations: Iterable[Key]) -> dict[Key, list[FeedbackRow]]:
-    """The events that name each of the generations."""
-    wanted, feedback, mentions = set(generations), tables.feedback, tables.mentions
-    query = select(mentions.c.generation_id, feedback).join_from(
-        mentions,
-        feedback,
-        (mentions.c.event_id == feedback.c.event_id) & (mentions.c.app_id == feedback.c.app_id),
-    )
-    found: dict[Key, list[FeedbackRow]] = {}
-    for row in matching_rows(connection, query, mentions.c.generation_id, [key.id for key in wanted]):
-        if (key := Key(row.generation_id, row.app_id)) in wanted:
-            found.setdefault(key, []).append(_as_feedback(row))
-    return found
+    """The events that name each of the generations, without those that have become examples."""
+    wanted = set(generations)
+    named: dict[Key, list[Key]] = {}
+    column = tables.mentions.c.generation_id
+    for generation_id, app_id, event_id in matching_rows(connection, MENTIONS, column, {key.id for key in wanted}):
+        if (generation := Key(generation_id, app_id)) in wanted:
+            named.setdefault(generation, []).append(Key(event_id, app_id))
+    rows = feedback_rows(connection, {event.id for events in named.values() for event in events})
+    by_key = {row.key: row for row in rows}
+    return {generation: [by_key[e] for e in events if e in by_key] for generation, events in named.items()}
 
 
 def _load_generations(connection: Connection, known: Known, keys: set[Key]) -> None:
-    table: Table = tables.generations
-    for row in matching_rows(connection, select(table), table.c.generation_id, {key.id for key in keys}):
-        key = Key(row.generation_id, row.app_id)
-        known.generations[key] = GenerationRow(
-            key=key,
-            subject_id=row.subject_id,
-            content=row.content,
-            prompt_hash=row.prompt_hash,
-            completions=row.completions,
-            record_us=row.record_us,
-            is_erased=row.is_erased,
-        )
+    rows = matching_rows(connection, GENERATIONS, tables.generations.c.generation_id, {key.id for key in keys})
+    for generation_id, app_id, *values, _minute in rows:
+        row = GenerationRow(Key(generation_id, app_id), *values)
+        known.generations[row.key] = row
 
 
 def _load_prompts(connection: Connection, known: Known, hashes: set[bytes]) -> None:
-    table = tables.prompts
-    query = select(table.c.prompt_hash, table.c.sequence)
-    rows = matching_rows(connection, query, table.c.prompt_hash, hashes)
-    known.prompts = {row.prompt_hash: row.sequence for row in rows}
-
-
-def _load_events(connection: Connection, known: Known, event_ids: set[bytes]) -> None:
-    for row in feedback_rows(connection, tables.feedback.c.event_id, event_ids):
-        known.feedback[row.key] = row
+    known.prompts = dict(map(tuple, matching_rows(connection, PROMPTS, tables.prompts.c.prompt_hash, hashes)))
 
 
 def _load_opinions(connection: Connection, known: Known, opinions: set[bytes]) -> None:
-    for row in feedback_rows(connection, tables.feedback.c.opinion_key, opinions):
-        if row.state is not FeedbackState.SUPERSEDED:
-            row = known.feedback.setdefault(row.key, row)
-            known.newest[row.opinion_key] = row.key
+    for found in matching_rows(connection, STANDING, tables.feedback.c.opinion_key, opinions):
+        row = _as_feedback(found)
+        row = known.feedback.setdefault(row.key, row)
+        known.newest[row.opinion_key] = row.key
 
 
 def _load_waiting(connection: Connection, known: Known, arriving: set[Key]) -> None:
@@ -112,20 +98,22 @@ def _load_waiting(connection: Connection, known: Known, arriving: set[Key]) -> N
             row = known.feedback.setdefault(row.key, row)
             known.waiting.setdefault(generation, []).append(row.key)
             if row.state is FeedbackState.PENDING and row.body:
-                others.update(named_generations(stored_event(row)))
+                others.update(stored(row).generations)
     _load_generations(connection, known, others - known.generations.keys() - arriving)
 
 
-def _as_feedback(row: Row[Any]) -> FeedbackRow:
+def _as_feedback(row: Any) -> FeedbackRow:
+    event_id, app_id, subject_id, body_hash, opinion_key, log_us, partition, offset, index, *rest, _day, content = row
+    accept_us, body, state, reason, example_sequence = rest
     return FeedbackRow(
-        key=Key(row.event_id, row.app_id),
-        subject_id=row.subject_id,
-        body_hash=row.body_hash,
-        opinion_key=row.opinion_key,
-        place=Place(row.log_us, row.partition, row.offset, row._mapping["index"]),
-        accept_us=row.accept_us,
-        body=row.body,
-        state=FeedbackState(row.state),
-        reason=row.reason,
-        example_sequence=row.example_sequence,
+        Key(event_id, app_id),
+        subject_id,
+        body_hash,
+        opinion_key,
+        Place(log_us, partition, offset, index),
+        accept_us,
+        body if content is None else body_in(content),
+        STATES[state],
+        reason,
+        example_sequence,
     )

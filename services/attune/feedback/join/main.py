@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from attune.api.feedback.v1 import control_pb2_grpc
 from attune.domain.errors import EventLogUnavailable
 from attune.feedback.join.config import JoinSettings
-from attune.feedback.join.consumer import JoinConsumer
+from attune.feedback.join.consumer import JoinConsumer, collect_rarely
 from attune.feedback.join.control import FeedbackControlServicer
 from attune.feedback.join.database import open_database
 from attune.feedback.join.erased import copy_from
@@ -40,7 +40,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         events = open_event_log(settings)
-        engine = open_database(settings.database)
+        engine = open_database(settings.database, settings.password())
         stack.callback(engine.dispose)
         _carry_erasures(settings, engine)
         store = Store(engine, settings.limits(), Topic.FEEDBACK)
@@ -58,6 +58,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             metrics=RpcMetrics(metrics),
             max_deadline_s=settings.max_timeout_s,
         )
+        collect_rarely()
         await server.start()
         await server.set_serving(True)
         log.info("the join serves on %s", server.address)
@@ -114,7 +115,7 @@ def _consumer(
 def _carry_erasures(settings: JoinSettings, engine: Engine) -> None:
     """Before the first record is read: a replay must not bring erased people back."""
     if settings.erasures_from:
-        source = open_database(settings.erasures_from)
+        source = open_database(settings.erasures_from, settings.password())
         log.info("%d erasures carried over", copy_from(source, engine))
         source.dispose()
 

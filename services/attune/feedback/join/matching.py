@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from attune.domain.feedback import FeedbackEvent, FeedbackState
+from attune.domain.feedback import FeedbackState
 from attune.feedback.join.rows import (
     ConflictRow,
     Entry,
@@ -37,17 +37,16 @@ from attune.feedback.join.rows import (
     Place,
     PromptRow,
     Removal,
+    Said,
     SetAside,
-    day_of,
+    as_accepted,
     disagreement,
     erased_row,
     example_row,
     feedback_row,
-    generation_row,
     is_in_reach,
-    named_generations,
     prompt_row,
-    stored_event,
+    stored,
     tombstone,
 )
 
@@ -71,12 +70,15 @@ class Known:
 
 @dataclass
 class Changes:
-    """What a batch writes. Feedback rows are keyed: the last state of each counts."""
+    """What a batch writes. Feedback rows are keyed: the last state of each counts.
+
+    `mentions` gives the generations that an event names, and none if those are no longer to be noted.
+    """
 
     generations: list[GenerationRow] = field(default_factory=list)
     new_feedback: dict[Key, FeedbackRow] = field(default_factory=dict)
     changed_feedback: dict[Key, FeedbackRow] = field(default_factory=dict)
-    mentions: list[tuple[Key, Key, int]] = field(default_factory=list)
+    mentions: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
     conflicts: list[ConflictRow] = field(default_factory=list)
     examples: dict[int, ExampleRow] = field(default_factory=dict)
     removals: list[tuple[int, Removal]] = field(default_factory=list)
@@ -105,77 +107,74 @@ class Matcher:
     # Generations
 
     def _generation(self, entry: GenerationEntry) -> None:
-        generation = entry.generation
-        row = generation_row(generation, entry.place.log_us)
+        row = entry.row
         before = self.known.generations.get(row.key)
         if before is not None:
-            self._repeated_generation(entry, row, before)
+            self._repeated_generation(entry, before)
             return
-        if (generation.app_id, generation.subject_id) in self.known.erased:
+        if (row.key.app_id, row.subject_id) in self.known.erased:
             row = tombstone(row)
         self.known.generations[row.key] = row
         self.changes.generations.append(row)
         self.changes.results["generation_erased" if row.is_erased else "generation"] += 1
         if not row.is_erased:
-            self._note_prompt(row, entry)
-            self.changes.revisions.setdefault(generation.revision, row.record_us)
+            self._note_prompt(entry)
+            self.changes.revisions.setdefault(entry.generation.revision, row.record_us)
         waiting = (self.known.feedback[event] for event in self.known.waiting.get(row.key, ()))
         for event in sorted(waiting, key=lambda event: event.place):
             self._look_again(event, row)
 
-    def _repeated_generation(self, entry: GenerationEntry, row: GenerationRow, before: GenerationRow) -> None:
+    def _repeated_generation(self, entry: GenerationEntry, before: GenerationRow) -> None:
+        row = entry.row
         if before.is_erased or (row.content, row.subject_id) == (before.content, before.subject_id):
             self.changes.results["generation_duplicate"] += 1
             return
-        value = entry.generation.to_proto().SerializeToString()
         detail = f"generation {entry.generation.id} stands in the log already with other content"
+        value = entry.generation.SerializeToString()
         self._set_aside(entry.topic, entry.place, "GENERATION_ID_REUSED", detail, value)
 
-    def _note_prompt(self, row: GenerationRow, entry: GenerationEntry) -> None:
+    def _note_prompt(self, entry: GenerationEntry) -> None:
         """Keeps the most recent distinct prompts: a window over their order of arrival."""
         known, oldest_kept = self.known, self.known.last_prompt - self.limits.prompt_capacity + 1
-        if known.prompts.get(row.prompt_hash, 0) >= max(oldest_kept, 1):
+        prompt_hash = entry.row.prompt_hash
+        if known.prompts.get(prompt_hash, 0) >= max(oldest_kept, 1):
             return
         known.last_prompt += 1
-        known.prompts[row.prompt_hash] = known.last_prompt
-        self.changes.prompts[row.prompt_hash] = prompt_row(known.last_prompt, entry.generation)
+        known.prompts[prompt_hash] = known.last_prompt
+        self.changes.prompts[prompt_hash] = prompt_row(known.last_prompt, entry)
 
     # Feedback
 
     def _feedback(self, entry: FeedbackEntry) -> None:
-        event = entry.accepted.event
-        if (event.app_id, event.subject_id) in self.known.erased:
+        if (entry.key.app_id, entry.subject_id) in self.known.erased:
             self._erased_event(entry)
             return
-        row = feedback_row(entry)
-        before = self.known.feedback.get(row.key)
+        before = self.known.feedback.get(entry.key)
         if before is not None:
-            self._repeated_event(entry, row, before)
+            self._repeated_event(entry, before)
             return
-        named = named_generations(event)
-        if any(self._is_tombstone(key) for key in named):
+        row, said = feedback_row(entry), entry.said
+        if any(self._is_tombstone(key) for key in said.generations):
             row.body = b""
         if self._is_newest(row):
-            self._judge(row, event, named)
-        self._add(row, named)
+            self._judge(row, said)
+        self._add(row, said.generations)
 
     def _erased_event(self, entry: FeedbackEntry) -> None:
-        row = erased_row(entry)
-        if row.key in self.known.feedback:
+        if entry.key in self.known.feedback:
             self.changes.results["erased"] += 1
         else:
-            self._add(row, [])
+            self._add(erased_row(entry), ())
 
-    def _repeated_event(self, entry: FeedbackEntry, row: FeedbackRow, before: FeedbackRow) -> None:
-        if row.body_hash == before.body_hash:
+    def _repeated_event(self, entry: FeedbackEntry, before: FeedbackRow) -> None:
+        if entry.body_hash == before.body_hash:
             self.changes.results["duplicate"] += 1
             return
-        conflict = ConflictRow(entry.topic, entry.place, row.key, row.subject_id, row.body_hash)
+        conflict = ConflictRow(entry.topic, entry.place, entry.key, entry.subject_id, entry.body_hash)
         self.changes.conflicts.append(conflict)
         self.changes.results["conflict"] += 1
-        detail = f"event {entry.accepted.event.event_id} stands in the log already with another body"
-        value = entry.accepted.to_proto().SerializeToString()
-        self._set_aside(entry.topic, entry.place, "BODY_DIFFERS", detail, value)
+        detail = f"event {entry.said.event.event_id} stands in the log already with another body"
+        self._set_aside(entry.topic, entry.place, "BODY_DIFFERS", detail, as_accepted(entry.said, entry.accept_us))
 
     def _is_newest(self, row: FeedbackRow) -> bool:
         """Settles which of two events with one opinion key counts; the other becomes SUPERSEDED."""
@@ -195,6 +194,7 @@ class Matcher:
             # same: what readers see must not depend on where batches were cut.
             self.changes.examples.pop(row.example_sequence, None)
             self.changes.removals.append((row.example_sequence, Removal.SUPERSEDED))
+            self.changes.mentions[row.key] = stored(row).generations
         row.state, row.reason = FeedbackState.SUPERSEDED, "NEWER_OPINION"
         self._changed(row)
         self.changes.results["superseded"] += 1
@@ -206,28 +206,29 @@ class Matcher:
             if arrived.is_erased and is_in_reach(arrived.record_us, row.place.log_us, self.limits):
                 row.state, row.reason = FeedbackState.ERASED, "GENERATION_ERASED"
             elif row.body:
-                event = stored_event(row)
-                self._judge(row, event, named_generations(event))
+                self._judge(row, stored(row))
         if arrived.is_erased:
             row.body = b""  # An answer in other words may repeat the erased person's.
         if row.state is not before:
             self.changes.results[row.state.name.lower()] += 1
+        if not row.is_mentioned:
+            self.changes.mentions[row.key] = ()
         if row.state is not before or arrived.is_erased:
             self._changed(row)
 
-    def _judge(self, row: FeedbackRow, event: FeedbackEvent, named: list[Key]) -> None:
+    def _judge(self, row: FeedbackRow, said: Said) -> None:
         """Rules 4 to 7 of the module."""
-        found = {key: g for key in named if (g := self._counting(key, row.place.log_us)) is not None}
+        found = {key: g for key in said.generations if (g := self._counting(key, row.place.log_us)) is not None}
         if any(g.is_erased for g in found.values()):
             row.state, row.reason = FeedbackState.ERASED, "GENERATION_ERASED"
-        elif len(found) < len(named):
+        elif len(found) < len(said.generations):
             row.state, row.reason = FeedbackState.PENDING, "GENERATION_UNKNOWN"
-        elif reason := disagreement(event, found):
+        elif reason := disagreement(said, found):
             row.state, row.reason = FeedbackState.CONFLICT, reason
-            detail = f"event {event.event_id} names completions that make no example"
-            self._set_aside(self.feedback_topic, row.place, reason, detail, row.body)
+            detail = f"event {said.event.event_id} names completions that make no example"
+            self._set_aside(self.feedback_topic, row.place, reason, detail, as_accepted(said, row.accept_us))
         else:
-            self._join(row, event, found)
+            self._join(row, said, found)
 
     def _counting(self, key: Key, event_us: int) -> GenerationRow | None:
         row = self.known.generations.get(key)
@@ -237,21 +238,23 @@ class Matcher:
         row = self.known.generations.get(key)
         return row is not None and row.is_erased
 
-    def _join(self, row: FeedbackRow, event: FeedbackEvent, generations: dict[Key, GenerationRow]) -> None:
+    def _join(self, row: FeedbackRow, said: Said, generations: dict[Key, GenerationRow]) -> None:
         self.known.last_example += 1
-        example = example_row(self.known.last_example, row, event, generations)
+        example = example_row(self.known.last_example, row, said, generations)
         row.state, row.reason, row.example_sequence = FeedbackState.JOINED, "", example.sequence
         self.changes.examples[example.sequence] = example
         self.changes.delays_us.append(abs(example.accept_us - example.generation_us))
 
     # Bookkeeping
 
-    def _add(self, row: FeedbackRow, named: list[Key]) -> None:
+    def _add(self, row: FeedbackRow, named: tuple[Key, ...]) -> None:
         self.known.feedback[row.key] = row
         self.changes.new_feedback[row.key] = row
         self.changes.results[row.state.name.lower()] += 1
+        if not row.is_mentioned:
+            return
+        self.changes.mentions[row.key] = named
         for generation in named:
-            self.changes.mentions.append((generation, row.key, day_of(row.place.log_us)))
             if generation not in self.known.generations:
                 self.known.waiting.setdefault(generation, []).append(row.key)
 

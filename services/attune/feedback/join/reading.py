@@ -17,7 +17,7 @@ from attune.domain.ids import uuid_bytes
 from attune.domain.prompts import Prompt
 from attune.feedback.join import tables
 from attune.feedback.join.database import read_counters
-from attune.feedback.join.rows import Removal
+from attune.feedback.join.rows import Removal, body_in
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,20 @@ class Reader:
         """
         table, conflicts, key = tables.feedback, tables.conflicts, uuid_bytes(event_id)
         with self._engine.connect() as connection:
-            row = connection.execute(select(table).where(table.c.event_id == key, table.c.app_id == app_id)).first()
+            event = select(table, tables.examples.c.content)
+            event = event.outerjoin_from(table, tables.examples, tables.IS_EXAMPLE_OF_EVENT)
+            row = connection.execute(event.where(table.c.event_id == key, table.c.app_id == app_id)).first()
             query = select(func.count()).select_from(conflicts)
             refused = connection.execute(
                 query.where(conflicts.c.event_id == key, conflicts.c.app_id == app_id)
             ).scalar_one()
         if row is None:
             return None
+        body = row.body if row.content is None else body_in(row.content)
         return EventStatus(
             state=FeedbackState(row.state),
             reason=row.reason or ("LATER_BODY_REFUSED" if refused else ""),
-            event=FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body)) if row.body else None,
+            event=FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(body)) if body else None,
             accept_time=row.accept_us / 1_000_000,
             example_sequence=row.example_sequence,
         )

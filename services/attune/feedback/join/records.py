@@ -15,12 +15,15 @@ from attune.api.events.v1 import events_pb2
 from attune.api.types.v1 import generations_pb2
 from attune.domain.errors import InvalidInput
 from attune.domain.feedback import AcceptedFeedback
-from attune.domain.generations import Generation, Purpose, checked_name
-from attune.feedback.join.rows import Entry, FeedbackEntry, GenerationEntry, Place, SetAside
+from attune.domain.generations import checked_name
+from attune.domain.ids import MAX_COMPLETIONS, canonical_uuid
+from attune.domain.prompts import Prompt
+from attune.feedback.join.rows import Entry, Place, SetAside, feedback_entry, generation_entry
 from attune.platform.events.log import Record, Topic
 
 Item = TypeVar("Item", bound=Message)
 WHOLE_RECORD = -1
+USER = (generations_pb2.PURPOSE_UNSPECIFIED, generations_pb2.PURPOSE_USER)
 YEAR_10000_S = 253_402_300_800
 
 
@@ -72,13 +75,23 @@ def place_of(record: Record, index: int) -> Place:
 
 
 def _generation(place: Place, item: generations_pb2.Generation) -> Entry:
-    generation = Generation.from_proto(item)
-    if generation.purpose is Purpose.ROLLOUT:
+    """What the join relies on is checked; tokens and sampling are the policy's and are not looked at."""
+    item.DiscardUnknownFields()  # type: ignore[attr-defined]
+    item.id = canonical_uuid(item.id, "id")
+    if len(item.completions) > MAX_COMPLETIONS:
+        raise InvalidInput.field("completions", f"must be at most {MAX_COMPLETIONS}")
+    for i, completion in enumerate(item.completions):
+        if completion.id != f"{item.id}/{i}":
+            raise InvalidInput.field(f"completions[{i}].id", f"must be {item.id}/{i}")
+    checked_name(item.app_id, "app_id")
+    checked_name(item.revision, "revision")
+    if item.subject_id:
+        checked_name(item.subject_id, "subject_id")
+    if item.purpose == generations_pb2.PURPOSE_ROLLOUT:
         raise RolloutRecorded("is a rollout; those are not recorded")
-    checked_name(generation.revision, "revision")
-    if generation.subject_id:
-        checked_name(generation.subject_id, "subject_id")
-    return GenerationEntry(Topic.GENERATIONS, place, generation)
+    if item.purpose not in USER:
+        raise InvalidInput.field("purpose", "must be USER")
+    return generation_entry(Topic.GENERATIONS, place, item, Prompt.from_proto(item.prompt))
 
 
 def _feedback(place: Place, item: events_pb2.AcceptedFeedback) -> Entry:
@@ -86,4 +99,4 @@ def _feedback(place: Place, item: events_pb2.AcceptedFeedback) -> Entry:
     for name, time_s in (("accept_time", accepted.accept_time), ("occurred_time", accepted.event.occurred_time)):
         if not 0 <= time_s < YEAR_10000_S:
             raise InvalidInput.field(name, "must lie between 1970 and 9999")
-    return FeedbackEntry(Topic.FEEDBACK, place, accepted)
+    return feedback_entry(Topic.FEEDBACK, place, accepted)

@@ -1,6 +1,7 @@
 """The nouns of the join: what the log brings, the rows the database keeps, and the pure functions between them.
 
 Times are microseconds of the log's clock. Nothing here does I/O; `matching` plays the entries, `store` keeps the rows.
+A batch makes many thousands of these, so they are tuples and slots, and are changed only where it is said.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from attune.api.types.v1 import examples_pb2, feedback_pb2
-from attune.domain.feedback import AcceptedFeedback, FeedbackEvent, FeedbackState
-from attune.domain.generations import Generation
-from attune.domain.ids import uuid_bytes
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from attune.api.events.v1 import events_pb2
+from attune.api.types.v1 import examples_pb2, feedback_pb2, generations_pb2
+from attune.domain.feedback import AcceptedFeedback, FeedbackEvent, FeedbackState, body_hash_of
+from attune.domain.ids import uuid_bytes
+from attune.domain.prompts import Prompt
+
+MINUTE_US = 60_000_000
 DAY_US = 86_400_000_000
+RUN_EXAMPLES = 65_536
+ID_LENGTH = 16
 
 
 class Removal(IntEnum):
@@ -36,14 +43,13 @@ class Key(NamedTuple):
         return cls(uuid_bytes(text), app_id)
 
 
-@dataclass(frozen=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where an entry stands in its topic, compared by log time (microseconds) first: the order of acceptance."""
 
     log_us: int
     partition: int
     offset: int
-    index: int
+    index: int  # type: ignore[assignment]  # a field, where a tuple has a method of that name
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,7 @@ class Limits:
     prompt_capacity: int
 
 
-@dataclass(frozen=True)
-class GenerationRow:
+class GenerationRow(NamedTuple):
     """What examples need of a generation. `content` is an Example proto of prompt and completions alone."""
 
     key: Key
@@ -68,9 +73,13 @@ class GenerationRow:
     is_erased: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class FeedbackRow:
-    """An event as the database keeps it; `body` is the FeedbackEvent proto, empty once erased."""
+    """An event; `body` is the FeedbackEvent proto, empty once erased. Matching changes the row.
+
+    In the database the body of an example's event stands in the example alone.
+    `opinion_key` begins with the id of a generation, so that what was said of one time stands together in the index.
+    """
 
     key: Key
     subject_id: str
@@ -83,9 +92,16 @@ class FeedbackRow:
     reason: str = ""
     example_sequence: int = 0
 
+    @property
+    def is_mentioned(self) -> bool:
+        """Whether the generations it names are noted: it waits for them, or its words may be erased with them.
 
-@dataclass(frozen=True)
-class ExampleRow:
+        Of an example, `example_subjects` tells the same.
+        """
+        return self.state is FeedbackState.PENDING or (bool(self.body) and self.state is not FeedbackState.JOINED)
+
+
+class ExampleRow(NamedTuple):
     """A training example; `content` is an Example proto without its sequence."""
 
     sequence: int
@@ -96,8 +112,7 @@ class ExampleRow:
     generation_us: int
 
 
-@dataclass(frozen=True)
-class PromptRow:
+class PromptRow(NamedTuple):
     """A live prompt of the reservoir."""
 
     sequence: int
@@ -107,8 +122,7 @@ class PromptRow:
     subject_id: str
 
 
-@dataclass(frozen=True)
-class ConflictRow:
+class ConflictRow(NamedTuple):
     """A later event that used the id of an earlier one for another body."""
 
     topic: str
@@ -118,8 +132,7 @@ class ConflictRow:
     body_hash: bytes
 
 
-@dataclass(frozen=True)
-class SetAside:
+class SetAside(NamedTuple):
     """An entry that cannot be used: it goes to the dead letters with its reason."""
 
     topic: str
@@ -129,30 +142,53 @@ class SetAside:
     value: bytes
 
 
-@dataclass(frozen=True)
-class GenerationEntry:
-    """A generation of the log."""
+class Said(NamedTuple):
+    """What an event says: its message, the completions it names, and the generations that wrote them, each once."""
+
+    event: feedback_pb2.FeedbackEvent
+    completions: tuple[tuple[Key, int], ...]
+    generations: tuple[Key, ...]
+
+
+class GenerationEntry(NamedTuple):
+    """A generation of the log and its row."""
 
     topic: str
     place: Place
-    generation: Generation
+    row: GenerationRow
+    generation: generations_pb2.Generation
 
 
-@dataclass(frozen=True)
-class FeedbackEntry:
-    """An accepted event of the log."""
+class FeedbackEntry(NamedTuple):
+    """An accepted event of the log, and what its row will hold."""
 
     topic: str
     place: Place
-    accepted: AcceptedFeedback
+    key: Key
+    subject_id: str
+    body_hash: bytes
+    opinion_key: bytes
+    accept_us: int
+    body: bytes
+    said: Said
 
 
 Entry = GenerationEntry | FeedbackEntry
 
 
 def day_of(log_us: int) -> int:
-    """Days since the epoch, the partition of the tables that expire."""
+    """Days since the epoch, by which what expires is deleted."""
     return log_us // DAY_US
+
+
+def minute_of(log_us: int) -> int:
+    """Minutes since the epoch, by which generations are indexed and deleted."""
+    return log_us // MINUTE_US
+
+
+def run_of(sequence: int) -> int:
+    """The run of examples that one belongs to: their people are indexed run by run."""
+    return sequence // RUN_EXAMPLES
 
 
 def is_in_reach(record_us: int, event_us: int, limits: Limits) -> bool:
@@ -160,20 +196,23 @@ def is_in_reach(record_us: int, event_us: int, limits: Limits) -> bool:
     return event_us - limits.generation_retention_us <= record_us <= event_us + limits.pending_ttl_us
 
 
-def generation_row(generation: Generation, record_us: int) -> GenerationRow:
-    """The row of a generation: what examples need, no tokens."""
-    content = examples_pb2.Example(prompt=generation.prompt.to_proto())
+def generation_entry(
+    topic: str, place: Place, generation: generations_pb2.Generation, prompt: Prompt
+) -> GenerationEntry:
+    """The entry of a generation that was checked; `prompt` is its prompt. The row holds no tokens."""
+    content = examples_pb2.Example(prompt=generation.prompt)
     for completion in generation.completions:
         revision = completion.spans[0].revision if completion.spans else generation.revision
         content.completions.add(id=completion.id, text=completion.text, revision=revision)
-    return GenerationRow(
+    row = GenerationRow(
         key=Key.of(generation.id, generation.app_id),
         subject_id=generation.subject_id,
         content=content.SerializeToString(deterministic=True),
-        prompt_hash=bytes.fromhex(generation.prompt.hash),
+        prompt_hash=bytes.fromhex(prompt.hash),
         completions=len(generation.completions),
-        record_us=record_us,
+        record_us=place.log_us,
     )
+    return GenerationEntry(topic, place, row, generation)
 
 
 def tombstone(row: GenerationRow) -> GenerationRow:
@@ -181,82 +220,102 @@ def tombstone(row: GenerationRow) -> GenerationRow:
     return GenerationRow(row.key, "", b"", b"", 0, row.record_us, is_erased=True)
 
 
-def feedback_row(entry: FeedbackEntry) -> FeedbackRow:
-    """The row of an event before it is judged."""
-    event = entry.accepted.event
-    return FeedbackRow(
+def feedback_entry(topic: str, place: Place, accepted: AcceptedFeedback) -> FeedbackEntry:
+    """The entry of an event."""
+    event, said = accepted.event, said_by(accepted.event)
+    body = said.event.SerializeToString(deterministic=True)
+    return FeedbackEntry(
+        topic=topic,
+        place=place,
         key=Key.of(event.event_id, event.app_id),
         subject_id=event.subject_id,
-        body_hash=event.body_hash,
-        opinion_key=event.opinion_key,
-        place=entry.place,
-        accept_us=round(entry.accepted.accept_time * 1_000_000),
-        body=event.to_proto().SerializeToString(deterministic=True),
-        state=FeedbackState.ACCEPTED,
+        body_hash=body_hash_of(body),
+        opinion_key=min(said.generations).id + event.opinion_key[:ID_LENGTH],
+        accept_us=round(accepted.accept_time * 1_000_000),
+        body=body,
+        said=said,
     )
+
+
+def feedback_row(entry: FeedbackEntry) -> FeedbackRow:
+    """The row of an event before it is judged."""
+    _, place, key, subject_id, body_hash, opinion_key, accept_us, body, _ = entry
+    return FeedbackRow(key, subject_id, body_hash, opinion_key, place, accept_us, body, FeedbackState.ACCEPTED)
+
+
+def said_by(event: FeedbackEvent) -> Said:
+    """What an event says."""
+    completions = []
+    for name in event.feedback.completion_ids:
+        generation, _, index = name.partition("/")
+        completions.append((Key.of(generation, event.app_id), int(index)))
+    return Said(event.to_proto(), tuple(completions), tuple(dict.fromkeys(key for key, _ in completions)))
+
+
+def body_in(content: bytes) -> bytes:
+    """The body of the event that an example was made of."""
+    return examples_pb2.Example.FromString(content).feedback.SerializeToString(deterministic=True)
+
+
+def stored(row: FeedbackRow) -> Said:
+    """What the event of a row says, from the bytes the join itself wrote."""
+    return said_by(FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body)))
+
+
+def as_accepted(said: Said, accept_us: int) -> bytes:
+    """An event as it stands in a record of the log."""
+    accept_time = _timestamp(accept_us)
+    return events_pb2.AcceptedFeedback(event=said.event, accept_time=accept_time).SerializeToString()
 
 
 def erased_row(entry: FeedbackEntry) -> FeedbackRow:
     """What stays of an erased person's event: that it was one."""
-    key = Key.of(entry.accepted.event.event_id, entry.accepted.event.app_id)
-    return FeedbackRow(key, "", b"", b"", entry.place, 0, b"", FeedbackState.ERASED, "SUBJECT_ERASED")
+    return FeedbackRow(entry.key, "", b"", b"", entry.place, 0, b"", FeedbackState.ERASED, "SUBJECT_ERASED")
 
 
-def prompt_row(sequence: int, generation: Generation) -> PromptRow:
+def prompt_row(sequence: int, entry: GenerationEntry) -> PromptRow:
     """The prompt of a generation as the reservoir keeps it."""
     return PromptRow(
         sequence=sequence,
-        prompt_hash=bytes.fromhex(generation.prompt.hash),
-        prompt=generation.prompt.to_proto().SerializeToString(deterministic=True),
-        app_id=generation.app_id,
-        subject_id=generation.subject_id,
+        prompt_hash=entry.row.prompt_hash,
+        prompt=entry.generation.prompt.SerializeToString(deterministic=True),
+        app_id=entry.row.key.app_id,
+        subject_id=entry.row.subject_id,
     )
 
 
-def named_generations(event: FeedbackEvent) -> list[Key]:
-    """The generations that an event names, each once, in order of first naming."""
-    return [Key.of(generation, event.app_id) for generation in event.generation_ids]
-
-
-def stored_event(row: FeedbackRow) -> FeedbackEvent:
-    """The event of a row, from the bytes the join itself wrote."""
-    return FeedbackEvent.from_proto(feedback_pb2.FeedbackEvent.FromString(row.body))
-
-
-def disagreement(event: FeedbackEvent, generations: dict[Key, GenerationRow]) -> str:
+def disagreement(said: Said, generations: dict[Key, GenerationRow]) -> str:
     """Why the named completions make no example; empty when they do."""
-    for completion in event.feedback.completion_ids:
-        generation, _, index = completion.partition("/")
-        if int(index) >= generations[Key.of(generation, event.app_id)].completions:
-            return "COMPLETION_UNKNOWN"
+    if any(index >= generations[key].completions for key, index in said.completions):
+        return "COMPLETION_UNKNOWN"
     if len({g.prompt_hash for g in generations.values()}) > 1:
         return "PROMPTS_DIFFER"
     return ""
 
 
-def example_row(
-    sequence: int, row: FeedbackRow, event: FeedbackEvent, generations: dict[Key, GenerationRow]
-) -> ExampleRow:
+def example_row(sequence: int, row: FeedbackRow, said: Said, generations: dict[Key, GenerationRow]) -> ExampleRow:
     """The example of an event. Prompt: that of the generation named first; its time: that of the last recorded."""
     contents = {key: examples_pb2.Example.FromString(g.content) for key, g in generations.items()}
-    first = next(iter(contents.values()))
-    example = examples_pb2.Example(
-        event_id=event.event_id, app_id=event.app_id, subject_id=event.subject_id, prompt=first.prompt
-    )
-    for completion in event.feedback.completion_ids:
-        generation, _, index = completion.partition("/")
-        content = contents[Key.of(generation, event.app_id)]
-        example.completions.append(content.completions[int(index)])
-    example.feedback.CopyFrom(event.to_proto())
     generation_us = max(g.record_us for g in generations.values())
-    example.accept_time.FromMicroseconds(row.place.log_us)
-    example.generation_time.FromMicroseconds(generation_us)
-    subjects = {event.subject_id, *(g.subject_id for g in generations.values() if g.subject_id)}
+    example = examples_pb2.Example(
+        event_id=said.event.event_id,
+        app_id=row.key.app_id,
+        subject_id=row.subject_id,
+        prompt=contents[said.generations[0]].prompt,
+        completions=[contents[key].completions[index] for key, index in said.completions],
+        feedback=said.event,
+        accept_time=_timestamp(row.place.log_us),
+        generation_time=_timestamp(generation_us),
+    )
     return ExampleRow(
         sequence=sequence,
         key=row.key,
-        subjects=frozenset(subjects),
+        subjects=frozenset((row.subject_id, *(g.subject_id for g in generations.values() if g.subject_id))),
         content=example.SerializeToString(deterministic=True),
         accept_us=row.place.log_us,
         generation_us=generation_us,
     )
+
+
+def _timestamp(log_us: int) -> Timestamp:
+    return Timestamp(seconds=log_us // 1_000_000, nanos=log_us % 1_000_000 * 1000)

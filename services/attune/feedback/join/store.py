@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, insert, select, tuple_, update
 
 from attune.domain.errors import OffsetConflict
 from attune.domain.feedback import FeedbackState
@@ -20,8 +20,11 @@ from attune.feedback.join.database import become_writer
 from attune.feedback.join.erased import Erased
 from attune.feedback.join.loading import load
 from attune.feedback.join.matching import Changes, Matcher
-from attune.feedback.join.rows import Entry, Limits, day_of
+from attune.feedback.join.rows import Entry, Limits, day_of, minute_of
 from attune.feedback.join.writing import write
+
+# What one sweep deletes of a table, and one transaction: the stream waits for no longer.
+FORGOTTEN_ROWS, FORGOTTEN_AT_ONCE = 100_000, 5000
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,37 @@ class Store:
             )
             return connection.execute(statement).rowcount
 
-    def forget(self, feedback_read_us: int, feedback_retention_us: int) -> None:
-        """Deletes whole days that no unread event can name any more: all feedback up to that time is read."""
-        last_generations = day_of(feedback_read_us - self.limits.generation_retention_us)
+    def forget(self, feedback_read_us: int, feedback_retention_us: int) -> int:
+        """Deletes what is too old for any unread event to name it: all feedback up to that time is read.
+
+        Goes in short transactions, and not further than FORGOTTEN_ROWS a table; returns how many rows went.
+        """
+        last_generations = minute_of(feedback_read_us - self.limits.generation_retention_us)
         last_feedback = day_of(feedback_read_us - feedback_retention_us)
-        feedback = tables.feedback
-        with self.engine.begin() as connection:
-            become_writer(connection)
-            connection.execute(delete(tables.generations).where(tables.generations.c.day < last_generations))
-            for table in (tables.mentions, tables.conflicts):
-                connection.execute(delete(table).where(table.c.day < last_feedback))
-            settled = feedback.c.state != int(FeedbackState.PENDING)
-            connection.execute(delete(feedback).where(feedback.c.day < last_feedback, settled))
+        settled = tables.feedback.c.state != int(FeedbackState.PENDING)
+        return sum(
+            self._forget(table, condition)
+            for table, condition in (
+                (tables.generations, tables.generations.c.minute < last_generations),
+                (tables.mentions, tables.mentions.c.day < last_feedback),
+                (tables.conflicts, tables.conflicts.c.day < last_feedback),
+                (tables.feedback, (tables.feedback.c.day < last_feedback) & settled),
+            )
+        )
+
+    def _forget(self, table: Table, condition: ColumnElement[bool]) -> int:
+        key = table.primary_key.columns
+        some_rows = select(*key).where(condition).limit(FORGOTTEN_AT_ONCE)
+        statement = delete(table).where(tuple_(*key).in_(some_rows))
+        gone = 0
+        while gone < FORGOTTEN_ROWS:
+            with self.engine.begin() as connection:
+                become_writer(connection)
+                some = connection.execute(statement).rowcount
+            gone += some
+            if some < FORGOTTEN_AT_ONCE:
+                break
+        return gone
 
 
 def _move_offset(connection: Connection, advance: Advance) -> None:

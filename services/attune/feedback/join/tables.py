@@ -1,9 +1,13 @@
 """The tables of the join database, in SQLAlchemy Core, the same for SQLite and PostgreSQL.
 
-Ids are 16 bytes, hashes 32, times microseconds of the log's clock. What expires carries `day` (days since the epoch)
-with an index, so that expiry deletes whole days; a PostgreSQL of many days may partition feedback, mentions and
+Ids are 16 bytes, hashes 32, times microseconds of the log's clock. What expires carries `day` or `minute` (since the
+epoch) with an index, so that it is deleted by age; a PostgreSQL of many days may partition feedback, mentions and
 conflicts by range of `day` without a change here, for the join, the only writer, checks uniqueness itself.
-Migrations in `migrations/` create what stands here; a test holds the two together.
+
+Every event costs an entry in each index of its tables, and an entry at a place of its own costs a page of the disk.
+So keys begin with what grows with time: ids are UUIDs of version 7, opinion keys begin with one, and people are
+indexed below a `minute` or a `run` of examples, of which a search for a person visits each. What only few rows need is
+a partial index. Migrations in `migrations/` create what stands here; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -25,9 +29,13 @@ from sqlalchemy import (
 )
 
 NAME = String(200)
-# A literal, not a bound value, so that queries with it are answered from the index of pending rows.
+# In SQLite an integer key is the row's own number, and needs no index.
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+# States as literals, not bound values, so that queries with them are answered from the indexes of such rows.
 PENDING: ColumnElement[int] = literal_column("2")
-PENDING_ROWS = text("state = 2")
+JOINED: ColumnElement[int] = literal_column("3")
+SUPERSEDED: ColumnElement[int] = literal_column("4")
+PENDING_ROWS, OTHER_ROWS = text("state = 2"), text("state <> 3")
 
 metadata = MetaData()
 
@@ -60,9 +68,8 @@ generations = Table(
     Column("completions", SmallInteger, nullable=False),
     Column("record_us", BigInteger, nullable=False),
     Column("is_erased", Boolean, nullable=False),
-    Column("day", Integer, nullable=False),
-    Index("generations_day", "day"),
-    Index("generations_subject", "subject_id", "app_id"),
+    Column("minute", Integer, nullable=False),
+    Index("generations_subject", "minute", "subject_id", "app_id"),
 )
 
 feedback = Table(
@@ -83,13 +90,19 @@ feedback = Table(
     Column("reason", String(63), nullable=False),
     Column("example_sequence", BigInteger, nullable=False),
     Column("day", Integer, nullable=False),
-    Index("feedback_day", "day"),
+    Index("feedback_day", "day", "state"),
     Index("feedback_opinion", "opinion_key"),
-    Index("feedback_subject", "subject_id", "app_id"),
+    Index(
+        "feedback_subject",
+        "subject_id",
+        "app_id",
+        sqlite_where=OTHER_ROWS,
+        postgresql_where=OTHER_ROWS,
+    ),
     Index("feedback_pending", "log_us", sqlite_where=PENDING_ROWS, postgresql_where=PENDING_ROWS),
 )
 
-# Which events name which generation; kept whatever the state, for erasure follows it.
+# Which generations an event names that waits for them, or that holds words and is no example; erasure follows it.
 mentions = Table(
     "mentions",
     metadata,
@@ -97,7 +110,9 @@ mentions = Table(
     Column("app_id", NAME, primary_key=True),
     Column("event_id", LargeBinary(16), primary_key=True),
     Column("day", Integer, nullable=False),
+    Index("mentions_event", "event_id", "app_id"),
     Index("mentions_day", "day"),
+    sqlite_with_rowid=False,
 )
 
 # Later events that used a taken id for another body, by where they stand in the log.
@@ -120,7 +135,7 @@ conflicts = Table(
 examples = Table(
     "examples",
     metadata,
-    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", NUMBER, primary_key=True, autoincrement=False),
     Column("event_id", LargeBinary(16), nullable=False),
     Column("app_id", NAME, nullable=False),
     Column("content", LargeBinary, nullable=False),
@@ -128,14 +143,18 @@ examples = Table(
     Column("generation_us", BigInteger, nullable=False),
 )
 
+IS_EXAMPLE_OF_EVENT = (examples.c.sequence == feedback.c.example_sequence) & (feedback.c.state == JOINED)
+
 # Whose words an example holds: the person who judged and those the completions were written for.
 example_subjects = Table(
     "example_subjects",
     metadata,
+    Column("run", Integer, primary_key=True, autoincrement=False),
     Column("subject_id", NAME, primary_key=True),
     Column("app_id", NAME, primary_key=True),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Index("example_subjects_sequence", "sequence"),
+    sqlite_with_rowid=False,
 )
 
 removals = Table(
@@ -149,12 +168,12 @@ removals = Table(
 prompts = Table(
     "prompts",
     metadata,
-    Column("prompt_hash", LargeBinary(32), primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
+    Column("sequence", NUMBER, primary_key=True, autoincrement=False),
+    Column("prompt_hash", LargeBinary(32), nullable=False),
     Column("prompt", LargeBinary, nullable=False),
     Column("app_id", NAME, nullable=False),
     Column("subject_id", NAME, nullable=False),
-    Index("prompts_sequence", "sequence"),
+    Index("prompts_hash", "prompt_hash", unique=True),
     Index("prompts_subject", "subject_id", "app_id"),
 )
 

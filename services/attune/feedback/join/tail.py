@@ -87,7 +87,7 @@ class Tail:
         """Takes over the positions of a committed batch."""
         last_us: dict[tuple[str, int], int] = {}
         for topic, record in batch.records:
-            last_us[topic, record.partition] = _time_us(record)
+            last_us[topic, record.partition] = time_us(record)
         for moved in batch.advances:
             for partition in self.partitions:
                 if (partition.topic, partition.number) == (moved.topic, moved.partition):
@@ -145,8 +145,9 @@ def _merge(found: list[tuple[Partition, list[Record]]], frontier: tuple[int, int
 
 def _turns_us(records: list[Record]) -> list[int]:
     """The time of each record in the merge: its log time, or that of an earlier record if that is later."""
-    return list(accumulate(map(_time_us, records), max))
+    return list(accumulate(map(time_us, records), max))
 
 
-def _time_us(record: Record) -> int:
+def time_us(record: Record) -> int:
+    """When the log took a record, microseconds."""
     return round(record.append_time * MICROSECONDS)

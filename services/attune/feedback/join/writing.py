@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
+from attune.domain.feedback import FeedbackState
 from attune.feedback.join import tables
-from attune.feedback.join.database import slices
-from attune.feedback.join.matching import Matcher
-from attune.feedback.join.rows import ConflictRow, ExampleRow, FeedbackRow, GenerationRow, PromptRow, Removal, day_of
+from attune.feedback.join.matching import Changes, Matcher
+from attune.feedback.join.rows import (
+    ConflictRow,
+    ExampleRow,
+    FeedbackRow,
+    GenerationRow,
+    Key,
+    PromptRow,
+    Removal,
+    day_of,
+    minute_of,
+    run_of,
+)
+from attune.feedback.join.statements import delete_matching, insert_rows, matching_rows
+
+POLICIES = select(tables.seen_policies.c.revision)
 
 
 def write(connection: Connection, matcher: Matcher) -> None:
     """Everything the matcher changed, in the transaction of the caller."""
     changes, known = matcher.changes, matcher.known
-    _insert(connection, tables.generations, map(_generation_values, changes.generations))
-    _insert(connection, tables.feedback, map(_feedback_values, changes.new_feedback.values()))
+    insert_rows(connection, tables.generations, [_generation_values(row) for row in changes.generations])
+    insert_rows(connection, tables.feedback, [_feedback_values(row) for row in changes.new_feedback.values()])
     update_feedback(connection, changes.changed_feedback.values())
-    mentions = [
-        {"generation_id": generation.id, "app_id": event.app_id, "event_id": event.id, "day": day}
-        for generation, event, day in changes.mentions
-    ]
-    _insert(connection, tables.mentions, mentions)
-    _insert(connection, tables.conflicts, map(_conflict_values, changes.conflicts))
-    _write_examples(connection, list(changes.examples.values()))
+    _write_mentions(connection, changes, known.feedback)
+    insert_rows(connection, tables.conflicts, [_conflict_values(row) for row in changes.conflicts])
+    _write_examples(connection, changes.examples.values())
     remove_examples(connection, changes.removals)
     _write_prompts(connection, list(changes.prompts.values()), known.last_prompt - matcher.limits.prompt_capacity)
     _set_counters(connection, {"examples": known.last_example, "prompts": known.last_prompt})
@@ -47,7 +57,7 @@ def update_feedback(connection: Connection, rows: Iterable[FeedbackRow]) -> None
             "new_state": int(row.state),
             "new_reason": row.reason,
             "new_example_sequence": row.example_sequence,
-            "new_body": row.body,
+            "new_body": _kept_body(row),
         }
         for row in rows
     ]
@@ -59,92 +69,71 @@ def remove_examples(connection: Connection, removals: Sequence[tuple[int, Remova
     """Deletes examples and tells readers, in order, with numbers of their own."""
     if not removals:
         return
-    for some in slices(sequence for sequence, _ in removals):
-        for table in (tables.examples, tables.example_subjects):
-            connection.execute(delete(table).where(table.c.sequence.in_(some)))
+    for table in (tables.examples, tables.example_subjects):
+        delete_matching(connection, table, table.c.sequence, [sequence for sequence, _ in removals])
     counters = tables.counters
     last = connection.execute(select(counters.c.value).where(counters.c.name == "removals")).scalar_one()
-    rows = [
-        {"id": last + i, "sequence": sequence, "reason": int(reason)}
-        for i, (sequence, reason) in enumerate(removals, start=1)
-    ]
-    connection.execute(insert(tables.removals), rows)
+    rows = [(last + i, sequence, int(reason)) for i, (sequence, reason) in enumerate(removals, start=1)]
+    insert_rows(connection, tables.removals, rows)
     _set_counters(connection, {"removals": last + len(rows)})
 
 
-def _feedback_values(row: FeedbackRow) -> dict[str, Any]:
+def forget_mentions(connection: Connection, events: Iterable[Key]) -> None:
+    """Deletes what the events name."""
+    table = tables.mentions
+    statement = delete(table).where(table.c.event_id == bindparam("key_id"), table.c.app_id == bindparam("key_app"))
+    values = [{"key_id": event.id, "key_app": event.app_id} for event in events]
+    if values:
+        connection.execute(statement, values)
+
+
+def _feedback_values(row: FeedbackRow) -> tuple[Any, ...]:
     """An event as columns."""
-    return {
-        "event_id": row.key.id,
-        "app_id": row.key.app_id,
-        "subject_id": row.subject_id,
-        "body_hash": row.body_hash,
-        "opinion_key": row.opinion_key,
-        "log_us": row.place.log_us,
-        "partition": row.place.partition,
-        "offset": row.place.offset,
-        "index": row.place.index,
-        "accept_us": row.accept_us,
-        "body": row.body,
-        "state": int(row.state),
-        "reason": row.reason,
-        "example_sequence": row.example_sequence,
-        "day": day_of(row.place.log_us),
-    }
+    return (
+        *row.key,
+        row.subject_id,
+        row.body_hash,
+        row.opinion_key,
+        *row.place,
+        row.accept_us,
+        _kept_body(row),
+        int(row.state),
+        row.reason,
+        row.example_sequence,
+        day_of(row.place.log_us),
+    )
 
 
-def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    if values := list(rows):
-        connection.execute(insert(table), values)
+def _kept_body(row: FeedbackRow) -> bytes:
+    return b"" if row.state is FeedbackState.JOINED else row.body
 
 
-def _generation_values(row: GenerationRow) -> dict[str, Any]:
-    return {
-        "generation_id": row.key.id,
-        "app_id": row.key.app_id,
-        "subject_id": row.subject_id,
-        "content": row.content,
-        "prompt_hash": row.prompt_hash,
-        "completions": row.completions,
-        "record_us": row.record_us,
-        "is_erased": row.is_erased,
-        "day": day_of(row.record_us),
-    }
+def _generation_values(row: GenerationRow) -> tuple[Any, ...]:
+    return (*row.key, *row[1:], minute_of(row.record_us))
 
 
-def _conflict_values(row: ConflictRow) -> dict[str, Any]:
-    return {
-        "topic": row.topic,
-        "partition": row.place.partition,
-        "offset": row.place.offset,
-        "index": row.place.index,
-        "event_id": row.key.id,
-        "app_id": row.key.app_id,
-        "subject_id": row.subject_id,
-        "body_hash": row.body_hash,
-        "day": day_of(row.place.log_us),
-    }
+def _conflict_values(row: ConflictRow) -> tuple[Any, ...]:
+    log_us, *place = row.place
+    return (row.topic, *place, *row.key, row.subject_id, row.body_hash, day_of(log_us))
 
 
-def _write_examples(connection: Connection, rows: Sequence[ExampleRow]) -> None:
-    values = [
-        {
-            "sequence": row.sequence,
-            "event_id": row.key.id,
-            "app_id": row.key.app_id,
-            "content": row.content,
-            "accept_us": row.accept_us,
-            "generation_us": row.generation_us,
-        }
-        for row in rows
+def _write_mentions(connection: Connection, changes: Changes, feedback: Mapping[Key, FeedbackRow]) -> None:
+    forget_mentions(connection, [event for event in changes.mentions if event not in changes.new_feedback])
+    rows = [
+        (generation.id, event.app_id, event.id, day_of(feedback[event].place.log_us))
+        for event, generations in changes.mentions.items()
+        for generation in generations
     ]
-    _insert(connection, tables.examples, values)
-    subjects = [
-        {"subject_id": subject, "app_id": row.key.app_id, "sequence": row.sequence}
-        for row in rows
-        for subject in sorted(row.subjects)
-    ]
-    _insert(connection, tables.example_subjects, subjects)
+    insert_rows(connection, tables.mentions, rows)
+
+
+def _write_examples(connection: Connection, rows: Iterable[ExampleRow]) -> None:
+    values, subjects = [], []
+    for row in rows:
+        values.append((row.sequence, *row.key, row.content, row.accept_us, row.generation_us))
+        subjects += [(run_of(row.sequence), subject, row.key.app_id, row.sequence) for subject in row.subjects]
+    insert_rows(connection, tables.examples, values)
+    insert_rows(connection, tables.example_subjects, sorted(subjects))
 
 
 def _write_prompts(connection: Connection, rows: Sequence[PromptRow], last_dropped: int) -> None:
@@ -152,9 +141,8 @@ def _write_prompts(connection: Connection, rows: Sequence[PromptRow], last_dropp
     if not rows:
         return
     table = tables.prompts
-    for some in slices(row.prompt_hash for row in rows):
-        connection.execute(delete(table).where(table.c.prompt_hash.in_(some)))
-    _insert(connection, table, (vars(row) for row in rows))
+    delete_matching(connection, table, table.c.prompt_hash, [row.prompt_hash for row in rows])
+    insert_rows(connection, table, rows)
     connection.execute(delete(table).where(table.c.sequence <= last_dropped))
 
 
@@ -167,12 +155,6 @@ def _set_counters(connection: Connection, values: Mapping[str, int]) -> None:
 def _note_policies(connection: Connection, revisions: Mapping[str, int]) -> None:
     """Remembers when each policy revision first wrote for a person; `freshness` follows it up."""
     table = tables.seen_policies
-    present: set[str] = set()
-    for some in slices(revisions):
-        present.update(connection.execute(select(table.c.revision).where(table.c.revision.in_(some))).scalars())
-    fresh = (
-        {"revision": revision, "first_us": first_us, "is_resolved": False}
-        for revision, first_us in revisions.items()
-        if revision not in present
-    )
-    _insert(connection, table, fresh)
+    present = {row.revision for row in matching_rows(connection, POLICIES, table.c.revision, revisions)}
+    fresh = [(revision, first_us, False) for revision, first_us in revisions.items() if revision not in present]
+    insert_rows(connection, table, fresh)

@@ -15,15 +15,12 @@ from pathlib import Path
 import pytest
 from attune.api.events.v1 import events_pb2
 from attune.domain.errors import OffsetConflict
-from attune.domain.feedback import AcceptedFeedback, FeedbackState, Rating
-from attune.feedback.join.consumer import JoinConsumer
+from attune.domain.feedback import FeedbackState, Rating
 from attune.feedback.join.database import open_database
 from attune.feedback.join.erased import copy_from
 from attune.feedback.join.erasure import erase_subject
-from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.reading import Reader
 from attune.feedback.join.store import Store
-from attune.feedback.join.tail import Tail
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.events.sqlite import SqliteEventLog
@@ -31,10 +28,6 @@ from feedback_samples import (
     APP,
     FEEDBACK,
     LIMITS,
-    NOON_S,
-    a_generation,
-    a_ranking,
-    an_event,
     an_id,
     completion,
     rows_of,
@@ -42,73 +35,7 @@ from feedback_samples import (
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from support.eventually import eventually_sync
-
-Log = MemoryEventLog | SqliteEventLog
-
-
-class Clock:
-    """Log time: a millisecond passes at every look."""
-
-    def __init__(self) -> None:
-        self.now = NOON_S
-
-    def __call__(self) -> float:
-        self.now += 0.001
-        return self.now
-
-
-class Feed:
-    """Writes to the topics as policy and ingest do."""
-
-    def __init__(self, log: Log) -> None:
-        self.generations, self.feedback = log.producer(Topic.GENERATIONS), log.producer(Topic.FEEDBACK)
-
-    def generation(self, *args: object, **kwargs: object) -> None:
-        batch = events_pb2.GenerationBatch(generations=[a_generation(*args, **kwargs).to_proto()])  # type: ignore[arg-type]
-        self.generations.append([batch.SerializeToString()])
-
-    def event(self, *args: object, **kwargs: object) -> None:
-        accepted = AcceptedFeedback(an_event(*args, **kwargs), NOON_S)  # type: ignore[arg-type]
-        self.feedback.append([events_pb2.FeedbackBatch(events=[accepted.to_proto()]).SerializeToString()])
-
-    def anything(self, dice: random.Random, entries: int) -> None:
-        """Generations and events that join, wait, repeat, contradict and change their mind."""
-        for _ in range(entries):
-            if dice.random() < 0.4:
-                self.generation(dice.randint(1, 30), prompt=f"question {dice.randint(1, 9)}")
-            else:
-                first, second = (completion(dice.randint(1, 33), dice.randint(0, 1)) for _ in range(2))
-                said = a_ranking(first, second) if first != second and dice.random() < 0.3 else Rating(first, 1.0)
-                self.event(dice.randint(1, 200), said, subject_id=dice.choice(["ann", "bob", "eve"]))
-
-
-def a_consumer(
-    log: Log,
-    engine: Engine,
-    clock: Clock | None = None,
-    batch_records: int = 64,
-    registry: CollectorRegistry | None = None,
-    retry_wait_s: float = 1.0,
-) -> JoinConsumer:
-    store = Store(engine, LIMITS, FEEDBACK)
-    consumers = {topic: log.consumer(topic) for topic in (Topic.GENERATIONS, Topic.FEEDBACK)}
-    tail = Tail(consumers, store.offset, batch_records=batch_records, clock=clock or time.time)
-    letters = MemoryEventLog().producer(Topic.DEAD_LETTERS) if clock is None else log.producer(Topic.DEAD_LETTERS)
-    metrics = JoinMetrics(registry or CollectorRegistry())
-    return JoinConsumer(
-        store,
-        tail,
-        letters,
-        metrics,
-        feedback_retention_s=86400 * 10,
-        retry_wait_s=retry_wait_s,
-        clock=clock or time.time,
-    )
-
-
-def drain(consumer: JoinConsumer) -> None:
-    while consumer.step():
-        pass
+from unit.feedback.join.consuming import Clock, Feed, a_consumer, drain
 
 
 @pytest.fixture
@@ -255,7 +182,7 @@ def test_a_stop_ends_the_loop(log: MemoryEventLog, engine: Engine, clock: Clock)
 JOIN_PROCESS = """
 import sys, threading
 from pathlib import Path
-from test_consumer import a_consumer
+from unit.feedback.join.consuming import a_consumer
 from attune.feedback.join.database import open_database
 from attune.platform.events.sqlite import SqliteEventLog
 folder = Path(sys.argv[1])
@@ -271,7 +198,7 @@ def test_a_join_killed_again_and_again_ends_with_the_same_rows(tmp_path: Path) -
     feed.anything(dice, 400)
     engine = open_database(f"sqlite:///{tmp_path}/killed.db")
     reader = Reader(engine)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     total = 400
     for share in (0.2, 0.5, 0.7, 1.0):
         process = subprocess.Popen([sys.executable, "-c", JOIN_PROCESS, str(tmp_path)], env=environment)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from attune.domain.feedback import Comparison, Demonstration, FeedbackState, Rating
+from attune.domain.feedback import Comparison, Demonstration, FeedbackEvent, FeedbackState, Rating
+from attune.domain.prompts import Prompt
 from attune.feedback.join.matching import Changes, Known, Matcher
 from attune.feedback.join.rows import (
     Entry,
@@ -149,18 +150,12 @@ def test_an_erased_person_leaves_stubs_only() -> None:
 def test_a_tombstone_revokes_the_next_opinion_too() -> None:
     script = Script()
     known = Known(generations={})
-    stub = tombstone(_row(script.generation(a_generation())))
+    stub = tombstone(script.generation(a_generation()).row)
     known.generations[stub.key] = stub
     rows, _ = play([script.event(an_event(1, subject_id="bob")), script.event(an_event(2, subject_id="bob"))], known)
     assert rows[event_key(1)].state is FeedbackState.SUPERSEDED
     assert rows[event_key(2)].state is FeedbackState.ERASED
     assert [row.body for row in rows.values()] == [b"", b""]
-
-
-def _row(entry: GenerationEntry):  # type: ignore[no-untyped-def]
-    matcher = Matcher(Known(), LIMITS, FEEDBACK)
-    matcher.play(entry)
-    return matcher.changes.generations[0]
 
 
 # The literal oracle: reads the whole log, twice, event by event, and keeps no state but lists.
@@ -172,6 +167,10 @@ class Verdict:
     reason: str
 
 
+def event_of(entry: FeedbackEntry) -> FeedbackEvent:
+    return FeedbackEvent.from_proto(entry.said.event)
+
+
 def oracle(entries: Sequence[Entry], erased: set[str]) -> tuple[dict[str, Verdict], list[int]]:
     """Final verdict of each event id and the offsets of refused second bodies."""
     generations: dict[str, GenerationEntry] = {}
@@ -181,9 +180,9 @@ def oracle(entries: Sequence[Entry], erased: set[str]) -> tuple[dict[str, Verdic
     firsts: dict[str, FeedbackEntry] = {}
     refused = []
     for entry in events:
-        event = entry.accepted.event
+        event = event_of(entry)
         first = firsts.setdefault(event.event_id, entry)
-        if event != first.accepted.event and event.subject_id not in erased:
+        if event != event_of(first) and event.subject_id not in erased:
             refused.append(entry.place.offset)
     verdicts = {}
     for event_id, entry in firsts.items():
@@ -194,11 +193,11 @@ def oracle(entries: Sequence[Entry], erased: set[str]) -> tuple[dict[str, Verdic
 def _verdict(
     entry: FeedbackEntry, firsts: list[FeedbackEntry], generations: dict[str, GenerationEntry], erased: set[str]
 ) -> Verdict:
-    event = entry.accepted.event
+    event = event_of(entry)
     if event.subject_id in erased:
         return Verdict(FeedbackState.ERASED, "SUBJECT_ERASED")
     for other in firsts:
-        said = other.accepted.event
+        said = event_of(other)
         same = (said.subject_id, said.feedback.kind) == (event.subject_id, event.feedback.kind)
         if (
             same
@@ -214,7 +213,7 @@ def _verdict(
     ids = {c.id for g in found for c in g.generation.completions}
     if not ids.issuperset(event.feedback.completion_ids):
         return Verdict(FeedbackState.CONFLICT, "COMPLETION_UNKNOWN")
-    if len({g.generation.prompt.normal_form for g in found}) > 1:
+    if len({Prompt.from_proto(g.generation.prompt).normal_form for g in found}) > 1:
         return Verdict(FeedbackState.CONFLICT, "PROMPTS_DIFFER")
     return Verdict(FeedbackState.JOINED, "")
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from attune.api.events.v1 import events_pb2
-from attune.domain.feedback import AcceptedFeedback
+from attune.domain.feedback import AcceptedFeedback, FeedbackEvent
 from attune.domain.generations import Purpose
 from attune.feedback.join.records import feedback_entries, generation_entries
 from attune.feedback.join.rows import FeedbackEntry, GenerationEntry, Place
@@ -34,7 +34,7 @@ def test_entries_know_where_they_stand() -> None:
     entries, bad = feedback_entries(record(a_batch(accepted(1), accepted(2))))
     assert [e.place for e in entries] == [Place(NOON_US, 2, 7, 0), Place(NOON_US, 2, 7, 1)]
     assert isinstance(entries[1], FeedbackEntry)
-    assert entries[1].accepted == AcceptedFeedback(an_event(2), NOON_S)
+    assert (FeedbackEvent.from_proto(entries[1].said.event), entries[1].accept_us) == (an_event(2), NOON_US)
     assert bad == []
 
 
@@ -75,6 +75,15 @@ def test_an_invalid_generation_is_set_aside(field: str, value: str | int) -> Non
     entries, bad = generation_entries(record(batch.SerializeToString()))
     assert [e.generation.id for e in entries if isinstance(e, GenerationEntry)] == [a_generation(2).id]
     assert [b.reason for b in bad] == ["ENTRY_INVALID"]
+
+
+def test_completions_must_follow_from_the_generation_and_be_few() -> None:
+    strange, many = a_generation(1).to_proto(), a_generation(2, texts=["no"] * 65).to_proto()
+    strange.completions[1].id = strange.completions[0].id
+    batch = events_pb2.GenerationBatch(generations=[strange, many])
+    entries, bad = generation_entries(record(batch.SerializeToString()))
+    assert entries == []
+    assert ["completions[1].id" in bad[0].detail, "at most 64" in bad[1].detail] == [True, True]
 
 
 def test_a_recorded_rollout_is_set_aside() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from attune.api.types.v1 import examples_pb2
 from attune.domain.examples import Example
-from attune.domain.feedback import Comparison
+from attune.domain.feedback import Comparison, FeedbackState
+from attune.domain.generations import Generation
 from attune.feedback.join.rows import (
     DAY_US,
+    GenerationRow,
     Key,
     Place,
     day_of,
@@ -16,16 +19,32 @@ from attune.feedback.join.rows import (
     erased_row,
     example_row,
     feedback_row,
-    generation_row,
+    generation_entry,
     is_in_reach,
-    named_generations,
+    minute_of,
     prompt_row,
-    stored_event,
+    said_by,
+    stored,
     tombstone,
 )
-from feedback_samples import APP, LIMITS, NOON_S, Script, a_generation, an_event, an_id, completion
+from feedback_samples import (
+    APP,
+    GENERATIONS,
+    LIMITS,
+    NOON_S,
+    Script,
+    a_generation,
+    a_ranking,
+    an_event,
+    an_id,
+    completion,
+)
 
 NOON_US = round(NOON_S * 1_000_000)
+
+
+def generation_row(generation: Generation, record_us: int) -> GenerationRow:
+    return generation_entry(GENERATIONS, Place(record_us, 0, 0, 0), generation.to_proto(), generation.prompt).row
 
 
 def test_a_place_is_compared_by_time_then_by_position() -> None:
@@ -48,11 +67,28 @@ def test_prompts_that_differ_in_spacing_and_case_have_one_hash() -> None:
 
 
 def test_an_event_survives_its_row() -> None:
-    event = an_event(1, Comparison(completion(2), completion(1)))
-    row = feedback_row(Script().event(event))
-    assert stored_event(row) == event
-    assert (row.body_hash, row.opinion_key) == (event.body_hash, event.opinion_key)
-    assert named_generations(event) == [Key.of(an_id(2), APP), Key.of(an_id(1), APP)]
+    event = an_event(1, Comparison(completion(2), completion(1, 1)))
+    entry = Script().event(event)
+    row = feedback_row(entry)
+    assert stored(row) == entry.said == said_by(event)
+    assert row.body_hash == event.body_hash
+    assert entry.said.completions == ((Key.of(an_id(2), APP), 0), (Key.of(an_id(1), APP), 1))
+    assert entry.said.generations == (Key.of(an_id(2), APP), Key.of(an_id(1), APP))
+
+
+def test_an_opinion_stands_beside_others_about_its_generation() -> None:
+    """Whichever of the named completions comes first in the event."""
+    events = [an_event(1, a_ranking(completion(a), completion(b))) for a, b in ((1, 2), (2, 1))]
+    one, other = (Script().event(event).opinion_key for event in events)
+    assert one == other == Key.of(an_id(1), APP).id + events[0].opinion_key[:16]
+
+
+@pytest.mark.parametrize("state", FeedbackState)
+@pytest.mark.parametrize("body", [b"words", b""], ids=["words", "no words"])
+def test_generations_are_noted_while_they_matter(state: FeedbackState, body: bytes) -> None:
+    row = replace(feedback_row(Script().event(an_event())), state=state, body=body)
+    matters = state is FeedbackState.PENDING or (body and state is not FeedbackState.JOINED)
+    assert row.is_mentioned == bool(matters)
 
 
 def test_an_erased_event_keeps_its_id_and_its_place_alone() -> None:
@@ -69,7 +105,7 @@ def test_an_example_holds_the_named_completions_in_order_of_naming() -> None:
         generation_row(a_generation(1, texts=("one", "two")), NOON_US + 5),
         generation_row(a_generation(2, texts=("three", "four"), subject_id="bob"), NOON_US + 3),
     ]
-    example = example_row(4, feedback_row(entry), event, {row.key: row for row in rows})
+    example = example_row(4, feedback_row(entry), entry.said, {row.key: row for row in rows})
     assert example.subjects == {"eve", "ann", "bob"}
     assert example.generation_us == NOON_US + 5
     proto = examples_pb2.Example.FromString(example.content)
@@ -81,12 +117,13 @@ def test_an_example_holds_the_named_completions_in_order_of_naming() -> None:
 
 def test_disagreements_are_named() -> None:
     event = an_event(1, Comparison(completion(1, 0), completion(2, 1)))
+    said = said_by(event)
     rows = {row.key: row for row in (generation_row(a_generation(n), 0) for n in (1, 2))}
-    assert disagreement(event, rows) == ""
-    short = {key: replace(row, completions=1) for key, row in rows.items()}
-    assert disagreement(event, short) == "COMPLETION_UNKNOWN"
+    assert disagreement(said, rows) == ""
+    short = {key: row._replace(completions=1) for key, row in rows.items()}
+    assert disagreement(said, short) == "COMPLETION_UNKNOWN"
     other = generation_row(a_generation(2, prompt="another"), 0)
-    assert disagreement(event, rows | {other.key: other}) == "PROMPTS_DIFFER"
+    assert disagreement(said, rows | {other.key: other}) == "PROMPTS_DIFFER"
 
 
 def test_reach_has_two_ends_both_included() -> None:
@@ -98,9 +135,9 @@ def test_reach_has_two_ends_both_included() -> None:
         True,
         False,
     ]
-    assert day_of(event_us) == 10
+    assert (day_of(event_us), minute_of(event_us)) == (10, 14_400)
 
 
 def test_a_prompt_row_keeps_who_asked() -> None:
-    row = prompt_row(3, a_generation(1, prompt="hello"))
+    row = prompt_row(3, Script().generation(a_generation(1, prompt="hello")))
     assert (row.sequence, row.app_id, row.subject_id, len(row.prompt_hash)) == (3, APP, "ann", 32)

@@ -7,7 +7,7 @@ from attune.feedback.join import tables
 from attune.feedback.join.database import become_writer
 from attune.feedback.join.loading import feedback_rows
 from attune.feedback.join.reading import Reader
-from attune.feedback.join.rows import Removal
+from attune.feedback.join.rows import Key, Removal
 from attune.feedback.join.store import Store
 from attune.feedback.join.writing import remove_examples, update_feedback
 from feedback_samples import APP, Script, a_generation, an_event, an_id, completion
@@ -33,7 +33,7 @@ def test_an_event_changes_in_place_and_alone(store: Store, engine: Engine) -> No
     store.commit([script.event(an_event(1)), script.event(an_event(1, app_id="other"))], [])
     with engine.begin() as connection:
         become_writer(connection)
-        (row,) = [r for r in feedback_rows(connection, tables.feedback.c.app_id, [APP])]
+        (row,) = [r for r in feedback_rows(connection, [Key.of(an_id(1001), APP).id]) if r.key.app_id == APP]
         row.state, row.reason = FeedbackState.EXPIRED, "NEVER_CAME"
         update_feedback(connection, [row])
     reader = Reader(engine)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, inspect
 
 
-def test_the_caller_decides_whether_the_migration_stays() -> None:
-    engine = create_engine("sqlite://")
+def test_the_caller_decides_whether_the_migration_stays(new_url: Callable[[str], str]) -> None:
+    engine = create_engine(new_url("join"))
     config = Config()
     config.set_main_option("script_location", "attune.feedback.join:migrations")
     with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.begin()
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         assert inspect(connection).has_table("examples")

@@ -1,33 +1,16 @@
-"""The first migration creates what tables.py says, and takes it away again."""
+"""The first migration creates its tables, and takes them away again."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from attune.feedback.join.database import migrate
-from attune.feedback.join.tables import metadata
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, inspect
 
 
-def test_it_creates_the_tables_of_the_code(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
-    migrate(engine)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
-def test_it_can_be_taken_back(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'join.db'}")
-    migrate(engine)
-    config = Config()
-    config.set_main_option("script_location", "attune.feedback.join:migrations")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-    assert inspect(engine).get_table_names() == ["alembic_version"]
-    engine.dispose()
+def test_it_can_be_taken_back(
+    bare_engine: Engine, upgrade: Callable[[str], None], downgrade: Callable[[str], None]
+) -> None:
+    upgrade("0001")
+    assert "feedback" in inspect(bare_engine).get_table_names()
+    downgrade("base")
+    assert inspect(bare_engine).get_table_names() == ["alembic_version"]
