@@ -8,6 +8,7 @@ else says by its code what became of it. Every request ends within `timeout_s`. 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.message import Message
 
 from attune.api.feedback.v1 import feedback_pb2
@@ -66,10 +68,21 @@ class HttpDoor:
                 web.get("/v1/openapi.json", self._openapi),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s)
+        logger = logging.getLogger(f"{__name__}.{id(self)}")
+        logger.addFilter(self._is_ours)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, logger=logger)
         self.address = ""
         self.running = 0
         """Requests that are being served."""
+
+    def _is_ours(self, record: logging.LogRecord) -> bool:
+        """Whether aiohttp logs a fault of this server. What was no HTTP it has answered with 400; that is counted and
+        not logged, for its text holds what the caller sent."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            self._metrics.http_malformed.inc()
+            return False
+        return True
 
     async def start(self, host: str, port: int) -> None:
         """Listens; `address` then says where, for port 0 takes a free one. OSError if the port is taken."""
