@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -127,8 +127,8 @@ def holds(proto: Any) -> bool:
 
 
 class Caller:
-    """Makes calls. Streams go through the blocking client: the other one hides the status that ends a stream while a
-    message is being written."""
+    """Makes calls. Those of none or several messages go through the blocking client: the other one hides the status
+    of a call that ends while a message is being written."""
 
     def __init__(self, address: str, verdicts: Verdicts) -> None:
         self._channel, self._blocking = grpc.aio.insecure_channel(address), grpc.insecure_channel(address)
@@ -137,24 +137,21 @@ class Caller:
     async def send(self, request: Request) -> None:
         """Makes a call and judges its status."""
         try:
-            if request.method == "StreamFeedback":
-                self._verdicts.acknowledge(await asyncio.to_thread(self._stream, request))
+            if request.method == "StreamFeedback" or len(request.messages) != 1:
+                responses = await asyncio.to_thread(self._exchange, request)
             else:
-                method = self._channel.stream_unary(f"{SERVICE}/{request.method}")
-                raw = await method(_each(request.messages), **_options(request))
+                method = self._channel.unary_unary(f"{SERVICE}/{request.method}")
+                responses = [await method(request.messages[0], **_options(request))]
+            for raw in responses:
                 self._verdicts.acknowledge(_acknowledged(request.method, raw))
             status = "OK"
         except grpc.RpcError as error:
             status = error.code().name
         self._verdicts.judge("grpc", request.damage, status, request.expected, request.messages)
 
-    def _stream(self, request: Request) -> list[str]:
+    def _exchange(self, request: Request) -> list[bytes]:
         method = self._blocking.stream_stream(f"{SERVICE}/{request.method}")
-        found = []
-        for raw in method(iter(request.messages), **_options(request)):
-            response = feedback_pb2.StreamFeedbackResponse.FromString(raw)
-            found += [result.receipt.event_id for result in (response.result, *response.results)]
-        return found
+        return list(method(iter(request.messages), **_options(request)))
 
     async def close(self) -> None:
         await self._channel.close()
@@ -166,13 +163,11 @@ def _options(request: Request) -> dict[str, Any]:
 
 
 def _acknowledged(method: str, raw: bytes) -> Iterator[str]:
+    """Ids of the receipts in a response; empty where there is none."""
     if method == "SubmitFeedback":
         yield feedback_pb2.SubmitFeedbackResponse.FromString(raw).receipt.event_id
-    else:
-        for result in feedback_pb2.IngestFeedbackResponse.FromString(raw).results:
-            yield result.receipt.event_id
-
-
-async def _each(messages: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for message in messages:
-        yield message
+        return
+    cls = feedback_pb2.StreamFeedbackResponse if method == "StreamFeedback" else feedback_pb2.IngestFeedbackResponse
+    response = cls.FromString(raw)
+    results = [*response.results, response.result] if method == "StreamFeedback" else response.results
+    yield from (result.receipt.event_id for result in results)

@@ -113,9 +113,9 @@ async def _answer(host: str, port: int, request: Request) -> tuple[str, bytes]:
         except TimeoutError:
             return WAITS, b""
         if not request.is_whole:
-            return (line.split()[1].decode() if line.startswith(b"HTTP/1.") else CLOSED), b""
+            return (line.split()[1].decode() if line.startswith(b"HTTP/") else CLOSED), b""
         head, _, body = (line + await reader.read()).partition(b"\r\n\r\n")
-        return (head.split()[1].decode(), body) if head.startswith(b"HTTP/1.") else (CLOSED, b"")
+        return (head.split()[1].decode(), body) if head.startswith(b"HTTP/") else (CLOSED, b"")
     except ConnectionError:
         return CLOSED, b""
     finally:

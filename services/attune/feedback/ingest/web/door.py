@@ -31,6 +31,7 @@ from attune.feedback.ingest.web.bodies import read_event, read_json, to_json, wi
 from attune.feedback.ingest.web.credentials import Caller, Credentials
 from attune.feedback.ingest.web.refusals import refusal, refusal_of_http
 
+log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPENAPI = resources.files("attune.feedback.ingest.web").joinpath("openapi.json")
 FOR_PAGES = {"Vary": "Origin", "Access-Control-Expose-Headers": "Retry-After"}
@@ -68,9 +69,7 @@ class HttpDoor:
                 web.get("/v1/openapi.json", self._openapi),
             ]
         )
-        logger = logging.getLogger(f"{__name__}.{id(self)}")
-        logger.addFilter(self._is_ours)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, logger=logger)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, logger=log)
         self.address = ""
         self.running = 0
         """Requests that are being served."""
@@ -86,6 +85,7 @@ class HttpDoor:
 
     async def start(self, host: str, port: int) -> None:
         """Listens; `address` then says where, for port 0 takes a free one. OSError if the port is taken."""
+        log.addFilter(self._is_ours)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         self.address = "{}:{}".format(*self._runner.addresses[0][:2])
@@ -99,6 +99,7 @@ class HttpDoor:
         """No new requests; running ones may take `grace_s` to end."""
         self.drain()
         await self._runner.cleanup()
+        log.removeFilter(self._is_ours)
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -128,7 +129,7 @@ class HttpDoor:
             return refusal(error)
         except web.HTTPException as error:
             return refusal_of_http(error)
-        except (aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
+        except (aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionResetError) as error:
             return refusal(InvalidInput(f"the body cannot be read: {error}"))
         except TimeoutError:
             if not limit.expired():
