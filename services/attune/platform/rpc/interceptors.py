@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import grpc
@@ -46,6 +47,7 @@ class RpcMetrics:
             registry=registry,
             buckets=BUCKETS_S,
         )
+        self.started_of, self.duration_of = cache(self.started.labels), cache(self.duration_s.labels)
 
 
 class _Measured:
@@ -56,14 +58,14 @@ class _Measured:
         self._has_ended = False
 
     def __enter__(self) -> _Measured:
-        self._metrics.started.labels(self._method).inc()
+        self._metrics.started_of(self._method).inc()
         self._started = time.monotonic()
         return self
 
     def end(self, status: str) -> None:
         if not self._has_ended:
             self._has_ended = True
-            self._metrics.duration_s.labels(self._method, status).observe(time.monotonic() - self._started)
+            self._metrics.duration_of(self._method, status).observe(time.monotonic() - self._started)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # GeneratorExit when the caller went while a response was sent
