@@ -1,8 +1,8 @@
 """Malformed requests over HTTP: bodies that are no JSON or no event, and bytes that are no HTTP.
 
 A request goes out as bytes on a socket of its own, as no client library would send it. An answer must be a status of
-the 400s, or 200 where the body holds after all; a connection that the server just closes is right only where the
-request never ended.
+the 400s, or 200 where the body holds after all. None within WAIT_S is right only where the damage may have left the
+server with half a request; then the connection is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from fuzz.mutations import damaged, misshapen, noise
 from fuzz.verdicts import Verdicts
 
 PATIENCE_S = 30.0
-CLOSED = "closed"
+WAIT_S = 0.2
+CLOSED, WAITS = "closed", "waits"
 HOLDS = frozenset({"200", "409"})
 BAD_BODY = frozenset({"400"})
 ANY_REFUSAL = frozenset({"400", "401", "403", "404", "405", "408", "411", "413", "414", "415", "417", "431", "505"})
@@ -80,7 +81,7 @@ def _damaged_http(body: bytes, key: str, chance: random.Random) -> Request:
     hurt = damaged(raw[:head], [raw[:head], b"GET /v1/health HTTP/1.1\r\nHost: x"], chance) + raw[head:]
     if chance.random() < 0.2:
         hurt = noise(chance, 400)
-    return Request("damaged HTTP", hurt, ANY_REFUSAL | HOLDS | {CLOSED}, is_whole=False)
+    return Request("damaged HTTP", hurt, ANY_REFUSAL | HOLDS | {WAITS}, is_whole=False)
 
 
 def post(body: bytes, credential: str, path: str = "/v1/feedback") -> bytes:
@@ -102,15 +103,19 @@ async def send(host: str, port: int, request: Request, verdicts: Verdicts) -> No
 
 
 async def _answer(host: str, port: int, request: Request) -> tuple[str, bytes]:
-    """Status and body; CLOSED where the server answered nothing."""
+    """Status and body; CLOSED or WAITS where there is no answer."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(request.raw)
-        if not request.is_whole:
-            writer.write_eof()
         await writer.drain()
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        return (head.split()[1].decode(), body) if head.startswith(b"HTTP/1.") else (CLOSED, b"")
+        try:
+            line = await asyncio.wait_for(reader.readline(), PATIENCE_S if request.is_whole else WAIT_S)
+        except TimeoutError:
+            return WAITS, b""
+        if not request.is_whole:
+            return (line.split()[1].decode() if line.startswith(b"HTTP/") else CLOSED), b""
+        head, _, body = (line + await reader.read()).partition(b"\r\n\r\n")
+        return (head.split()[1].decode(), body) if head.startswith(b"HTTP/") else (CLOSED, b"")
     except ConnectionError:
         return CLOSED, b""
     finally:

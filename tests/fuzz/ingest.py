@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 from attune.api.events.v1 import events_pb2
 from attune.client import AsyncClient, Rating, new_event
 from attune.client.tokens import sign_feedback_token
@@ -128,8 +127,9 @@ async def attack_grpc(
 ) -> None:
     wires = [event.to_proto().SerializeToString() for event in good]
     found = grpc_requests.requests(wires, itertools.cycle(proto.SerializeToString() for proto in strange), chance)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{ingest.grpc_port}") as channel:
-        await at_once(grpc_requests.send(channel, request, verdicts) for request in itertools.islice(found, count))
+    caller = grpc_requests.Caller(f"127.0.0.1:{ingest.grpc_port}", verdicts)
+    await at_once(caller.send(request) for request in itertools.islice(found, count))
+    await caller.close()
 
 
 async def attack_http(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ def _misshape(value: Any, chance: random.Random) -> Any:
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
     if not inner or chance.random() < 0.2:
-        return chance.choice(_STRANGE)
+        return _strange(chance)
     key, old = chance.choice(inner)
     if chance.random() < 0.5:
         value[key] = _misshape(old, chance)
@@ -91,7 +92,7 @@ def _misshape(value: Any, chance: random.Random) -> Any:
     elif chance.random() < 0.5:
         del value[key]
     else:
-        value[key] = chance.choice(_STRANGE)
+        value[key] = _strange(chance)
     return value
 
 
@@ -100,3 +101,7 @@ def _inside(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, dict):
         return list(value.items())
     return list(enumerate(value)) if isinstance(value, list) else []
+
+
+def _strange(chance: random.Random) -> Any:
+    return copy.deepcopy(chance.choice(_STRANGE))

@@ -112,7 +112,7 @@ class Acceptor:
         queue_events: int = 10_000,
         queue_bytes: int = 64 * MIB,
         remembered_events: int = 100_000,
-        commit_interval_s: float = 0.005,
+        commit_interval_s: float = 0.008,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._producer, self._clock = producer, clock

@@ -48,6 +48,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
                 queue_events=settings.queue_events,
                 queue_bytes=settings.queue_mib * MIB,
                 remembered_events=settings.remembered_events,
+                commit_interval_s=settings.commit_interval_s,
             )
         )
         intake = Intake(acceptor, counts, log_timeout_s=settings.log_timeout_s)

@@ -45,6 +45,9 @@ class IngestMetrics:
             buckets=ACK_BUCKETS_S,
             registry=registry,
         )
+        self.http_malformed = Counter(
+            "attune_http_malformed_total", "Requests that were no HTTP, refused unread.", registry=registry
+        )
         self._counter = cache(self.events.labels)
 
     def count(self, found: Mapping[tuple[str, str], int], duration_s: float) -> None:

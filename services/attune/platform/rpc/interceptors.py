@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import grpc
@@ -46,25 +47,30 @@ class RpcMetrics:
             registry=registry,
             buckets=BUCKETS_S,
         )
+        self.started_of, self.duration_of = cache(self.started.labels), cache(self.duration_s.labels)
 
 
 class _Measured:
-    """Counts one call and its duration, by the status that `outcome` holds at its end."""
+    """Counts one call and its duration by status: once, before its refusal goes out or else at its end."""
 
     def __init__(self, metrics: RpcMetrics, method: str) -> None:
         self._metrics, self._method = metrics, method
-        self.outcome = "OK"
+        self._has_ended = False
 
     def __enter__(self) -> _Measured:
-        self._metrics.started.labels(self._method).inc()
+        self._metrics.started_of(self._method).inc()
         self._started = time.monotonic()
         return self
 
+    def end(self, status: str) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._metrics.duration_of(self._method, status).observe(time.monotonic() - self._started)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # GeneratorExit when the caller went while a response was sent
-        if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
-            self.outcome = "CANCELLED"
-        self._metrics.duration_s.labels(self._method, self.outcome).observe(time.monotonic() - self._started)
+        has_gone = kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit)
+        self.end("CANCELLED" if has_gone else "OK")
 
 
 class _Within:
@@ -143,10 +149,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         """Ends the call with the status of the error; raises."""
         if isinstance(error, grpc.aio.AbortError):
-            measured.outcome = context.code().name if hasattr(context.code(), "name") else "UNKNOWN"
+            measured.end(context.code().name if hasattr(context.code(), "name") else "UNKNOWN")
             raise error
         known = _as_attune_error(method, error)
-        measured.outcome = known.status
+        measured.end(known.status)
         metadata = [("grpc-status-details-bin", to_status(known).SerializeToString())]
         if known.retry_after_s is not None:
             metadata.append(("grpc-retry-pushback-ms", str(round(known.retry_after_s * 1000))))

@@ -36,6 +36,7 @@ class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
     `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
+    `options` are gRPC's, over those of this module.
     AddressInUse if it cannot listen there.
     """
 
@@ -51,7 +52,9 @@ class RpcServer:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         interceptor = ServerInterceptor(metrics, max_deadline_s, max_stream_s or max_deadline_s)
-        self._server = grpc.aio.server(interceptors=[interceptor], options=[*OPTIONS, *options])
+        self._server = grpc.aio.server(
+            interceptors=[interceptor], options=list((dict(OPTIONS) | dict(options)).items())
+        )
         self._health = health.aio.HealthServicer()
         self._names = ["", *services]
         for register in services.values():

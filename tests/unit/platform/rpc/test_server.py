@@ -59,6 +59,23 @@ async def test_a_taken_port_is_an_error() -> None:
             RpcServer({}, host="127.0.0.1", port=running.server.port, metrics=RpcMetrics(CollectorRegistry()))
 
 
+async def test_an_option_given_stands_over_the_usual_one() -> None:
+    server = RpcServer(
+        {},
+        host="127.0.0.1",
+        port=0,
+        metrics=RpcMetrics(CollectorRegistry()),
+        options=[("grpc.max_receive_message_length", 100)],
+    )
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await check(health_pb2.HealthCheckRequest(service="x" * 200), timeout=5)
+    await server.stop(0)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_stop_lets_running_calls_end() -> None:
     began, may_end = asyncio.Event(), asyncio.Event()
 

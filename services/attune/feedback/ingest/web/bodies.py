@@ -35,7 +35,7 @@ def read_event(value: Any, field: str) -> tuple[feedback_pb2.FeedbackEvent, Inva
         return feedback_pb2.FeedbackEvent(), InvalidInput.field(field, "must be an object")
     try:
         return ParseDict(value, feedback_pb2.FeedbackEvent()), None
-    except (ParseError, RecursionError) as error:
+    except (ParseError, OverflowError, RecursionError) as error:
         return feedback_pb2.FeedbackEvent(), InvalidInput.field(field, f"is no FeedbackEvent: {error}")
 
 

@@ -8,6 +8,7 @@ else says by its code what became of it. Every request ends within `timeout_s`. 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.message import Message
 
 from attune.api.feedback.v1 import feedback_pb2
@@ -29,6 +31,7 @@ from attune.feedback.ingest.web.bodies import read_event, read_json, to_json, wi
 from attune.feedback.ingest.web.credentials import Caller, Credentials
 from attune.feedback.ingest.web.refusals import refusal, refusal_of_http
 
+log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPENAPI = resources.files("attune.feedback.ingest.web").joinpath("openapi.json")
 FOR_PAGES = {"Vary": "Origin", "Access-Control-Expose-Headers": "Retry-After"}
@@ -66,13 +69,23 @@ class HttpDoor:
                 web.get("/v1/openapi.json", self._openapi),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, logger=log)
         self.address = ""
         self.running = 0
         """Requests that are being served."""
 
+    def _is_ours(self, record: logging.LogRecord) -> bool:
+        """Whether aiohttp logs a fault of this server. What was no HTTP it has answered with 400; that is counted and
+        not logged, for its text holds what the caller sent."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            self._metrics.http_malformed.inc()
+            return False
+        return True
+
     async def start(self, host: str, port: int) -> None:
         """Listens; `address` then says where, for port 0 takes a free one. OSError if the port is taken."""
+        log.addFilter(self._is_ours)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         self.address = "{}:{}".format(*self._runner.addresses[0][:2])
@@ -86,6 +99,7 @@ class HttpDoor:
         """No new requests; running ones may take `grace_s` to end."""
         self.drain()
         await self._runner.cleanup()
+        log.removeFilter(self._is_ours)
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -115,7 +129,7 @@ class HttpDoor:
             return refusal(error)
         except web.HTTPException as error:
             return refusal_of_http(error)
-        except (aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
+        except (aiohttp.ClientPayloadError, web.RequestPayloadError, ConnectionResetError) as error:
             return refusal(InvalidInput(f"the body cannot be read: {error}"))
         except TimeoutError:
             if not limit.expired():

@@ -300,6 +300,32 @@ async def test_a_body_packed_wrong_is_the_callers_fault(caller: Caller) -> None:
     assert (status, type(error)) == (400, InvalidInput)
 
 
+async def test_what_is_no_http_is_refused_counted_and_not_logged(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = caller.door.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secr\x00et\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert caller.registry.get_sample_value("attune_http_malformed_total") == 1
+    assert "secr" not in caplog.text
+
+
+async def test_a_caller_who_goes_before_the_body_ends_is_no_fault_of_the_server(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = caller.door.address.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
+    await eventually(lambda: caller.door.running == 1)
+    writer.close()
+    await eventually(lambda: caller.measured("/v1/feedback", 400))
+    assert "Error" not in caplog.text
+
+
 async def test_health_says_when_ingest_goes(caller: Caller) -> None:
     async with caller.session.get(caller.url("/v1/health")) as response:
         assert (response.status, await response.json()) == (200, {"status": "SERVING"})
