@@ -22,6 +22,7 @@ from attune.domain.errors import AttuneError
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
 from feedback_samples import APP, a_generation, completion
+from support.postgres import PostgresServer
 
 PATIENCE_S = 60.0
 EVENTS, SENDERS, KILLS = 400, 4, 4
@@ -37,15 +38,16 @@ def free_port() -> int:
 class Process:
     """A service that can be killed and started again at the same port."""
 
-    def __init__(self, folder: Path, name: str, port_key: str) -> None:
+    def __init__(self, folder: Path, name: str, port_key: str, environment: dict[str, str] | None = None) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
         self._command += ["--set", f"{port_key}={self.port}", "--set", "log_level=error"]
+        self._environment = os.environ | (environment or {})
         self._folder, self._process = folder, None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._folder)
+        self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._environment)
 
     def kill(self) -> None:
         assert self._process.poll() is None
@@ -114,14 +116,28 @@ def read_everything(client: FeedbackControlClient, want: int, deadline: float) -
         time.sleep(0.02)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment that names the join's database; by default it is a file of its folder."""
+    if request.param == "sqlite":
+        return {}
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return {
+        "ATTUNE_JOIN_DATABASE": server.url("killed", with_password=False),
+        "ATTUNE_JOIN_DATABASE_PASSWORD": server.password,
+    }
+
+
 @pytest.mark.slow
-def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(tmp_path: Path) -> None:
+def test_acknowledged_feedback_counts_once_through_kills_of_ingest_and_join(
+    tmp_path: Path, database: dict[str, str]
+) -> None:
     dice = random.Random(5)
     deadline = time.monotonic() + PATIENCE_S
     write_generation(tmp_path)
     events = [new_event(APP, Rating(completion(1), 1.0), subject_id=f"person {n}") for n in range(EVENTS)]
     taken: list[str] = []
-    ingest, join = Process(tmp_path, "ingest", "app.port"), Process(tmp_path, "join", "control.port")
+    ingest, join = Process(tmp_path, "ingest", "app.port"), Process(tmp_path, "join", "control.port", database)
     with running(ingest), running(join):
         senders = [
             threading.Thread(target=send_all, args=[ingest.address, events[i::SENDERS], taken, deadline])
