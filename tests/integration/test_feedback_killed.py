@@ -30,6 +30,7 @@ from attune.platform.events.sqlite import SqliteEventLog
 from broker import Broker
 from feedback_samples import APP, a_generation, completion
 from support.kafka import read_all
+from support.postgres import PostgresServer
 
 PATIENCE_S = 90.0
 EVENTS, SENDERS, KILLS = 400, 4, 4
@@ -63,16 +64,19 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 class Process:
     """A service that can be killed and started again at the same port."""
 
-    def __init__(self, folder: Path, name: str, port_key: str, settings: list[str]) -> None:
+    def __init__(
+        self, folder: Path, name: str, port_key: str, settings: list[str], environment: dict[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
         for setting in (f"{port_key}={self.port}", "log_level=error", *settings):
             self._command += ["--set", setting]
+        self._environment = os.environ | (environment or {})
         self._folder, self._process = folder, None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._folder)
+        self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._environment)
 
     def kill(self) -> None:
         assert self._process.poll() is None
@@ -138,15 +142,29 @@ def read_everything(client: FeedbackControlClient, want: int, deadline: float) -
         time.sleep(0.02)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment that names the join's database; by default it is a file of its folder."""
+    if request.param == "sqlite":
+        return {}
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return {
+        "ATTUNE_JOIN_DATABASE": server.url("killed", with_password=False),
+        "ATTUNE_JOIN_DATABASE_PASSWORD": server.password,
+    }
+
+
 @pytest.mark.slow
-def test_acknowledged_feedback_counts_once_through_kills(tmp_path: Path, place: Place) -> None:
+def test_acknowledged_feedback_counts_once_through_kills(
+    tmp_path: Path, place: Place, database: dict[str, str]
+) -> None:
     dice = random.Random(5)
     deadline = time.monotonic() + PATIENCE_S
     write_generation(place.log)
     events = [new_event(APP, Rating(completion(1), 1.0), subject_id=f"person {n}") for n in range(EVENTS)]
     taken: list[str] = []
     ingest = Process(tmp_path, "ingest", "app.port", place.settings)
-    join = Process(tmp_path, "join", "control.port", place.settings)
+    join = Process(tmp_path, "join", "control.port", place.settings, database)
     with running(ingest), running(join):
         senders = [
             threading.Thread(target=send_all, args=[ingest.address, events[i::SENDERS], taken, deadline])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from attune.domain.feedback import Demonstration, FeedbackState, Rating
+from attune.domain.feedback import Comparison, Demonstration, FeedbackState, Rating
+from attune.feedback.join import tables
 from attune.feedback.join.erasure import ErasureReport, erase_subject
 from attune.feedback.join.reading import Reader
-from attune.feedback.join.rows import Removal
+from attune.feedback.join.rows import Entry, Key, Removal
+from attune.feedback.join.statements import insert_rows
 from attune.feedback.join.store import Store
 from feedback_samples import APP, LIMITS, Script, a_generation, an_event, an_id, completion, rows_of
 from sqlalchemy import Engine
@@ -89,3 +91,42 @@ def test_answers_about_an_erased_conversation_lose_their_words(store: Store, eng
         (FeedbackState.SUPERSEDED, "NEWER_OPINION"),
         (FeedbackState.ERASED, "GENERATION_ERASED"),
     ]
+
+
+def test_a_person_is_found_in_every_minute_and_every_run(store: Store, engine: Engine) -> None:
+    """Also where minutes lie far apart, and runs hold nothing of them."""
+    script, asked_s = Script(), (0, 59, 3600, 86_400)
+    entries: list[Entry] = [script.generation(a_generation(n), at_s=s) for n, s in enumerate(asked_s, start=1)]
+    entries.append(script.generation(a_generation(9, subject_id="bob"), at_s=7200))
+    store.commit([*entries, script.event(an_event(1), at_s=1)], [])
+    runs = [(3, "ann", APP, 5), (3, "bob", APP, 6), (7, "ann", APP, 9), (7, "ann", "other", 10)]
+    with engine.begin() as connection:
+        insert_rows(connection, tables.example_subjects, runs)
+    assert erase(store) == ErasureReport(events=1, generations=4, example_sequences=(1, 5, 9))
+    assert sorted(row[1:3] for row in rows_of(engine)["example_subjects"]) == [("ann", "other"), ("bob", APP)]
+
+
+def test_an_answer_that_waits_or_was_superseded_loses_its_words(store: Store, engine: Engine) -> None:
+    script = Script()
+    unknown = completion(7)
+    words = [
+        Comparison(completion(1), unknown),
+        Comparison(unknown, completion(1)),
+        Demonstration(unknown, "Elm Street"),
+    ]
+    events = [script.event(an_event(n, said, subject_id="bob")) for n, said in enumerate(words, start=1)]
+    store.commit([script.generation(a_generation(1)), *events], [])
+    assert [state for state, _ in states(engine, 1, 2, 3)] == [
+        FeedbackState.SUPERSEDED,
+        FeedbackState.PENDING,
+        FeedbackState.PENDING,
+    ]
+    erase(store)
+    assert [state for state, _ in states(engine, 1, 2, 3)] == [
+        FeedbackState.SUPERSEDED,
+        FeedbackState.ERASED,
+        FeedbackState.PENDING,
+    ]
+    statuses = [Reader(engine).event(APP, an_id(1000 + n)) for n in (1, 2, 3)]
+    assert [status is not None and status.event is not None for status in statuses] == [False, False, True]
+    assert {row[2] for row in rows_of(engine)["mentions"]} == {Key.of(an_id(1003), APP).id}

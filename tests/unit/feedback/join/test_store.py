@@ -12,7 +12,7 @@ from attune.domain.feedback import FeedbackState, Rating
 from attune.feedback.join import tables
 from attune.feedback.join.reading import Reader
 from attune.feedback.join.rows import DAY_US
-from attune.feedback.join.store import Advance, Store
+from attune.feedback.join.store import FORGOTTEN_AT_ONCE, Advance, Store
 from feedback_samples import (
     APP,
     FEEDBACK,
@@ -132,6 +132,14 @@ def test_whole_days_are_forgotten_but_what_waits(store: Store, engine: Engine) -
     store.forget(NOON_US + 30 * DAY_US, feedback_retention_us=20 * DAY_US)
     rows = rows_of(engine)
     assert (len(rows["feedback"]), len(rows["mentions"]), len(rows["examples"])) == (1, 0, 1)
+
+
+def test_many_rows_are_forgotten_in_several_transactions(store: Store, engine: Engine) -> None:
+    script, events = Script(), FORGOTTEN_AT_ONCE + 10
+    people = [script.event(an_event(n, subject_id=f"person {n}"), at_s=1) for n in range(events)]
+    store.commit([script.generation(a_generation(), at_s=0), *people], [])
+    assert store.forget(NOON_US + 30 * DAY_US, feedback_retention_us=20 * DAY_US) == events + 1
+    assert Reader(engine).state_counts() == {}
 
 
 def test_prompts_are_the_most_recent_distinct_ones(engine: Engine) -> None:

@@ -49,3 +49,22 @@ def test_a_prompt_has_one_row_and_keeps_its_first_spelling(store: Store, engine:
         store.commit([script.generation(a_generation(number, prompt=prompt))], [])
     prompts = Reader(engine).prompts(0, 10)
     assert [(p.sequence, p.prompt.messages[0].content) for p in prompts] == [(1, "Where is it?")]
+
+
+def test_what_was_said_stands_once(store: Store, engine: Engine) -> None:
+    """In the example while there is one, and again with the event when it was superseded."""
+    script = Script()
+    first, second = an_event(1), an_event(2, Rating(completion(1), 0.0))
+    store.commit([script.generation(a_generation()), script.event(first)], [])
+    assert bodies(engine) == [b""]
+    store.commit([script.event(second)], [])
+    assert bodies(engine) == [b"", first.to_proto().SerializeToString(deterministic=True)]
+    for event in (first, second):
+        status = Reader(engine).event(APP, event.event_id)
+        assert status is not None
+        assert status.event == event
+
+
+def bodies(engine: Engine) -> list[bytes]:
+    with engine.connect() as connection:
+        return sorted(connection.execute(select(tables.feedback.c.body)).scalars())
