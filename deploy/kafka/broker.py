@@ -197,6 +197,7 @@ class Broker:
         pid = self.pid
         assert pid, "the broker does not run"
         os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # the signal returns before its threads stand still
         try:
             yield
         finally:

@@ -13,6 +13,9 @@ from attune.platform.events.kafka.topics import Layout, Topics
 from attune.platform.events.log import EventLog, Record
 from attune.platform.events.settings import KafkaSettings
 from broker import Broker, BrokerFailed, fetch
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
+from support.eventually import eventually_sync
 
 REQUIRED = "ATTUNE_REQUIRE_PARTS"
 
@@ -56,6 +59,19 @@ def kafka_settings(broker: Broker, topic_prefix: str) -> KafkaSettings:
     with Topics(settings, Layout()) as topics:
         topics.create()
     return settings
+
+
+def set_topic(settings: KafkaSettings, topic: str, **values: str) -> None:
+    """Changes settings of a topic, dots as underscores, and returns when the broker goes by them."""
+    changes = {key.replace("_", "."): value for key, value in values.items()}
+    with KafkaAdminClient(bootstrap_servers=settings.bootstrap) as admin:
+        admin.alter_configs([ConfigResource("TOPIC", topic, changes)])
+
+        def is_done() -> bool:
+            found = admin.describe_configs([ConfigResource("TOPIC", topic)])["topic"][topic]
+            return all(found.get(key, {}).get("value") == value for key, value in changes.items())
+
+        eventually_sync(is_done, 30)
 
 
 def read_all(log: EventLog, topic: str) -> list[Record]:

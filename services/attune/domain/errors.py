@@ -149,6 +149,12 @@ class TopicHasWriter(AttuneError):
     status, reason = "FAILED_PRECONDITION", "TOPIC_HAS_WRITER"
 
 
+class TopicChanged(AttuneError):
+    """The topic has other partitions than when its reader started; a reader that starts now reads all of them."""
+
+    status, reason = "FAILED_PRECONDITION", "TOPIC_CHANGED"
+
+
 class OffsetOutOfRange(AttuneError):
     """The topic no longer holds the offset to read from, or never did: records were lost to this consumer."""
 

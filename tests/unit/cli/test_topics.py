@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from attune.cli.topics import topics
 from attune.domain.errors import ConfigurationInvalid, EventLogUnavailable
+from attune.platform.events.settings import KafkaSettings
 from broker import Broker
 from click.testing import CliRunner
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource
+from support.kafka import set_topic
 
 
 @pytest.mark.kafka
@@ -24,8 +24,7 @@ def test_create_then_check_then_find_what_was_changed(runner: CliRunner, broker:
     checked = runner.invoke(topics, ["check", *cluster])
     assert (checked.exit_code, checked.output) == (0, "all topics are as they should be\n")
     name = f"{topic_prefix}attune.feedback"
-    with KafkaAdminClient(bootstrap_servers=broker.address) as admin:
-        admin.alter_configs([ConfigResource("TOPIC", name, {"cleanup.policy": "compact"})])
+    set_topic(KafkaSettings(bootstrap=broker.address), name, cleanup_policy="compact")
     found = runner.invoke(topics, ["check", *cluster, "--json"])
     assert found.exit_code == 1
     difference = {"topic": name, "setting": "cleanup.policy", "wanted": "delete", "found": "compact"}

@@ -29,6 +29,7 @@ from attune.platform.events.log import Producer, Topic
 
 logger = logging.getLogger(__name__)
 
+GROUP = "attune.join"
 DECODERS = {Topic.GENERATIONS: generation_entries, Topic.FEEDBACK: feedback_entries}
 
 
@@ -102,13 +103,14 @@ class JoinConsumer:
             self._metrics.lag_seconds.labels(topic).set(self._tail.lag_s(topic))
 
     def sweep(self) -> None:
-        """Expires what can no longer join, forgets old days, trims the dead letters, follows freshness up."""
+        """Expires what can no longer join, forgets old days, trims the dead letters, reports, follows freshness up."""
         expired = self._store.expire(self._tail.read_us(Topic.GENERATIONS))
         if expired:
             self._metrics.events.labels("expired").inc(expired)
             logger.info("%d events expired: their generations never came", expired)
         self._store.forget(self._tail.read_us(Topic.FEEDBACK), self._feedback_retention_us)
         self._dead_letters.trim(self._clock())
+        self._tail.report(GROUP)
         self._metrics.pending.set(self._reader.pending())
         if self._freshness is not None:
             self._freshness.follow_up()

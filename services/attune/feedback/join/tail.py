@@ -123,6 +123,11 @@ class Tail:
                 if consumer.wait(here, min(timeout_s, WAIT_STEP_S)):
                     return
 
+    def report(self, group: str) -> None:
+        """Tells those who operate the event log how far this reader is."""
+        for topic, consumer in self._consumers.items():
+            consumer.report(group, {p.number: p.next_offset for p in self.partitions if p.topic == topic})
+
     def close(self) -> None:
         """Releases the consumers."""
         for consumer in self._consumers.values():

@@ -106,7 +106,8 @@ class Consumer(Protocol):
     ) -> list[Record]:
         """Records from next_offset on, in order; empty at the end, else at least one, however large.
 
-        OffsetOutOfRange if next_offset is below first_offset or above end_offset; EventLogUnavailable if unreadable.
+        OffsetOutOfRange if next_offset is below first_offset or above end_offset; EventLogUnavailable if unreadable;
+        TopicChanged if partitions were added since the first call: whoever reads must start anew.
         """
 
     def wait(self, next_offsets: Mapping[int, int], timeout_s: float) -> bool:
@@ -114,6 +115,9 @@ class Consumer(Protocol):
 
         `close` from another thread ends the wait at once.
         """
+
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        """Tells those who operate the log how far a group of readers is (by partition); nothing reads it back."""
 
     def close(self) -> None:
         """Releases files and connections."""

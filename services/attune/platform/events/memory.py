@@ -160,6 +160,9 @@ class MemoryConsumer:
                 and not self._is_closed
             )
 
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        """Nobody operates this log."""
+
     def _has_news(self, next_offsets: Mapping[int, int]) -> bool:
         # An offset beyond the end counts: the read that follows reports it.
         return any(self._data.partitions[number].end != offset for number, offset in next_offsets.items())

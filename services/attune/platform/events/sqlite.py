@@ -202,6 +202,9 @@ class SqliteConsumer:
             self._closed.wait(min(self._poll_interval_s, remaining_s))
         return False
 
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        """The join's metrics say it; this log has no tools of its own."""
+
     def _bounds(self, partition: int) -> tuple[int, int]:
         _check_partition(partition)
         with self._snapshot() as connection:

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,32 @@ def test_a_topic_with_unread_records_is_read_up_to_its_last_one(log: MemoryEvent
     assert tail.read_us(Topic.FEEDBACK) < 1009 * MICROSECONDS
     assert tail.lag_records(Topic.FEEDBACK) > 0
     assert tail.lag_s(Topic.FEEDBACK) > 50
+
+
+class Operated:
+    """A consumer whose operators listen."""
+
+    def __init__(self, consumer: MemoryConsumer) -> None:
+        self._consumer = consumer
+        self.told: list[tuple[str, dict[int, int]]] = []
+
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        self.told.append((group, dict(next_offsets)))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._consumer, name)
+
+
+def test_operators_are_told_what_was_committed(log: MemoryEventLog, clock: Clock) -> None:
+    producer = log.producer(Topic.FEEDBACK)
+    producer.append([b"a", b"b", b"c"])
+    consumer = Operated(log.consumer(Topic.FEEDBACK))
+    tail = Tail({Topic.FEEDBACK: consumer}, lambda topic, partition, first: first, clock=clock)  # type: ignore[dict-item]
+    batch = tail.read()
+    tail.report("readers")
+    tail.advance(batch)
+    tail.report("readers")
+    assert consumer.told == [("readers", {0: 0, 1: 0}), ("readers", {0: 2, 1: 1})]
 
 
 def test_a_wait_ends_with_news_and_with_a_stop(log: MemoryEventLog, clock: Clock) -> None:

@@ -283,6 +283,12 @@ def test_wait_wakes_for_a_record_of_another_thread(producer, consumer) -> None:
     timer.join()
 
 
+def test_a_report_moves_nothing(producer, consumer) -> None:
+    producer.append([b"a", b"b"])
+    consumer.report("readers", {0: 2})
+    assert [r.value for r in consumer.read(0, 0)] == [b"a", b"b"]
+
+
 def test_closing_ends_a_wait(consumer) -> None:
     timer = threading.Timer(0.05, consumer.close)
     timer.start()

@@ -1,8 +1,8 @@
 """Clients of kafka-python for a broker, and its errors as Attune's.
 
 The library retries a refused connection until its time is over and then says only that it is over, and it leaves the
-sockets of failed connections to the garbage collector. Here the reason of the last failure is kept, a refusal (of
-password or certificate) ends the attempt at once, and what fails or is closed leaves nothing open.
+sockets of failed connections to the garbage collector. Here the reason of the last failure is heard and kept, a refusal
+(of password or certificate) ends the attempt at once, and what fails or is closed leaves nothing open.
 """
 
 from __future__ import annotations
@@ -34,6 +34,23 @@ REFUSALS = (
 )
 
 T = TypeVar("T")
+
+
+class _LastWords:
+    """A transport that hears what was sent before a hang-up: a broker says why it refuses, and closes at once."""
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        data, error = super()._sock_recv()  # type: ignore[misc]
+        # A hang-up behind data is met again by the next read.
+        return (data, None) if data else (data, error)
+
+
+class _PlainTransport(_LastWords, KafkaTCPTransport):
+    pass
+
+
+class _TlsTransport(_LastWords, KafkaSSLTransport):
+    pass
 
 
 class _Manager(KafkaConnectionManager):
@@ -80,8 +97,8 @@ class _Manager(KafkaConnectionManager):
 
     def _transport(self, opened: socket.socket, host: str) -> KafkaTCPTransport:
         if self.ssl_enabled:
-            return KafkaSSLTransport(self._net, opened, host=host, ssl_context=self.config["ssl_context"])
-        return KafkaTCPTransport(self._net, opened, host=host)
+            return _TlsTransport(self._net, opened, host=host, ssl_context=self.config["ssl_context"])
+        return _PlainTransport(self._net, opened, host=host)
 
 
 def connect(client: Callable[..., T], settings: KafkaSettings, timeout_s: float, **options: Any) -> T:
@@ -117,8 +134,10 @@ def errors_of(what: str) -> Iterator[None]:
 
 
 def described(error: Exception) -> str:
-    """What an error says, without the class that the library names before it."""
-    return str(error).rpartition(f"{type(error).__name__}: ")[2] or type(error).__name__
+    """What an error says. The class that the library puts before it stays only where it is the broker's own name."""
+    name = type(error).__name__
+    said = str(error).rpartition(f"{name}: ")[2]
+    return f"{name}: {said}".rstrip(": ") if isinstance(error, errors.BrokerResponseError) else said or name
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -1,8 +1,11 @@
 """The reading end of a topic on Kafka: every partition, from the offsets that the caller asks for.
 
-No offset is kept here or in Kafka (rule 3), and none is ever reset: a position outside a partition is reported. Records
-that have come are held, a bounded window a partition, so that a caller who takes only part of them does not fetch them
-again. A failed client is dropped with its windows, and the next call connects anew.
+No offset is taken from Kafka (rule 3), and none is ever reset: a position outside a partition is reported. Partitions
+are not shared out among the members of a group either: the reader merges all of them in one order, and its positions
+lie in its database, where the commit of one that was overtaken fails. That fence alone keeps several readers safe.
+
+Records that have come are held, a bounded window a partition, so that a caller who takes only part of them does not
+fetch them again. A failed client is dropped with its windows, and the next call connects anew.
 
 Offsets may have gaps: markers of transactions, and records of aborted ones, belong to nobody who reads. Where only
 those are left, the partition's end is said to be at the offset that was asked for.
@@ -21,14 +24,18 @@ from dataclasses import dataclass, field
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
-from attune.domain.errors import ConfigurationInvalid, EventLogUnavailable, OffsetOutOfRange
+from attune.domain.errors import ConfigurationInvalid, EventLogUnavailable, OffsetOutOfRange, TopicChanged
 from attune.platform.events.kafka.connection import connect, errors_of
+from attune.platform.events.kafka.progress import Progress
 from attune.platform.events.log import MAX_READ_BYTES, Record
 from attune.platform.events.settings import KafkaSettings
 
 WINDOW_BYTES = 2 * MAX_READ_BYTES
 FETCH_BYTES = 4 * MAX_READ_BYTES
 LONGEST_POLL_S, LONGEST_FETCH_WAIT_S = 0.05, 0.25
+# Between two looks of a wait, so that another thread gets its turn.
+LOCK_PAUSE_S = 0.001
+METADATA_AGE_MS = 60_000
 LOG_APPEND_TIME = 1
 
 logger = logging.getLogger(__name__)
@@ -81,6 +88,7 @@ class KafkaTopicConsumer:
         self._partitions: list[TopicPartition] = []
         self._windows: dict[int, _Window] = {}
         self._has_warned = False
+        self._progress = Progress(settings, topic)
 
     def partitions(self) -> list[int]:
         with self._connected():
@@ -107,21 +115,33 @@ class KafkaTopicConsumer:
     def wait(self, next_offsets: Mapping[int, int], timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while not self._closed.is_set():
-            with self._connected() as client:
-                windows = [self._window(client, self._named(p), offset) for p, offset in next_offsets.items()]
-                if self._has_news(windows):
-                    return True
-                remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0:
-                    ends = [self._end(client, self._named(p)) for p in next_offsets]
-                    return ends != list(next_offsets.values())
-                self._poll(client, min(remaining_s, LONGEST_POLL_S))
-                if self._has_news(windows):
-                    return True
-                if time.monotonic() >= deadline:
-                    return False
-            self._closed.wait(0.001)  # lets another thread have the lock
+            try:
+                found = self._look(next_offsets, deadline)
+            except EventLogUnavailable:
+                if self._closed.is_set():
+                    break
+                raise
+            if found is not None:
+                return found
+            self._closed.wait(LOCK_PAUSE_S)
         return False
+
+    def _look(self, next_offsets: Mapping[int, int], deadline: float) -> bool | None:
+        """Whether there is something to read; None while something may still come."""
+        with self._connected() as client:
+            windows = [self._window(client, self._named(p), offset) for p, offset in next_offsets.items()]
+            remaining_s = deadline - time.monotonic()
+            if self._has_news(windows):
+                return True
+            if remaining_s <= 0:
+                # An offset beyond the end counts: the read that follows reports it.
+                return any(self._end(client, self._named(p)) != offset for p, offset in next_offsets.items())
+            self._poll(client, min(remaining_s, LONGEST_POLL_S))
+            return self._has_news(windows) or (None if time.monotonic() < deadline else False)
+
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        with self._lock:
+            self._progress.report(group, next_offsets)
 
     @staticmethod
     def _has_news(windows: list[_Window]) -> bool:
@@ -131,6 +151,7 @@ class KafkaTopicConsumer:
         self._closed.set()
         with self._lock:
             self._drop()
+            self._progress.close()
 
     @contextmanager
     def _connected(self) -> Iterator[KafkaConsumer]:
@@ -140,8 +161,8 @@ class KafkaTopicConsumer:
                 raise EventLogUnavailable(f"the consumer of {self._topic} is closed")
             try:
                 with errors_of(self._topic):
-                    if self._client is None:
-                        self._client = self._connect()
+                    self._client = self._client or self._connect()
+                    self._check_partitions(self._client)
                     yield self._client
             except (OffsetOutOfRange, LookupError):
                 raise
@@ -161,6 +182,7 @@ class KafkaTopicConsumer:
                 auto_offset_reset="none",
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
+                metadata_max_age_ms=METADATA_AGE_MS,
                 fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_READ_BYTES,
                 fetch_max_wait_ms=round(min(LONGEST_FETCH_WAIT_S, timeout_s / 2) * 1000),
@@ -178,14 +200,20 @@ class KafkaTopicConsumer:
 
     def _assign(self, client: KafkaConsumer) -> None:
         """All partitions, each paused until a position in it is asked for."""
-        found = sorted(client.partitions_for_topic(self._topic))
+        found = client.partitions_for_topic(self._topic)
         if not found:
             raise EventLogUnavailable(f"Kafka has no topic {self._topic}: `attune topics create` makes it")
-        self._partitions = [TopicPartition(self._topic, number) for number in found]
+        self._partitions = self._partitions or [TopicPartition(self._topic, number) for number in sorted(found)]
         client.assign(self._partitions)
         for partition in self._partitions:
             client.seek(partition, 0)
         client.pause(*self._partitions)
+
+    def _check_partitions(self, client: KafkaConsumer) -> None:
+        """By what the client last heard, which is a minute old at most."""
+        number = len(client.partitions_for_topic(self._topic))
+        if number > len(self._partitions):
+            raise TopicChanged(f"{self._topic} has {number} partitions; {len(self._partitions)} when reading began")
 
     def _drop(self) -> None:
         self._windows.clear()

@@ -21,7 +21,7 @@ from support.kafka import read_all
 pytestmark = pytest.mark.kafka
 TOPIC = Topic.FEEDBACK
 QUICK_S = 0.6
-SLACK_S = 1.5
+SLACK_S = 5.0
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from attune.platform.events.kafka.topics import SEGMENT_MS, Difference, Layout, 
 from attune.platform.events.log import RETENTION_S, Topic
 from attune.platform.events.settings import KafkaSettings
 from broker import Broker
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource
+from support.kafka import set_topic
 
 pytestmark = pytest.mark.kafka
 
@@ -34,9 +33,7 @@ def test_what_differs_is_said(settings: KafkaSettings) -> None:
     name = settings.topic_prefix + Topic.FEEDBACK
     with Topics(settings, Layout(partitions=2)) as topics:
         topics.create()
-    with KafkaAdminClient(bootstrap_servers=settings.bootstrap) as admin:
-        changes = {"retention.ms": "3600000", "message.timestamp.type": "CreateTime"}
-        admin.alter_configs([ConfigResource("TOPIC", name, changes)])
+    set_topic(settings, name, retention_ms="3600000", message_timestamp_type="CreateTime")
     with Topics(settings, Layout(partitions=3, copies=2, fsync=True)) as topics:
         found = [(d.setting, d.wanted, d.found) for d in topics.check() if d.topic == name]
     assert found == [
@@ -55,4 +52,4 @@ def test_more_copies_than_brokers_are_refused_with_the_brokers_reason(settings: 
 
 def test_where_nothing_listens() -> None:
     with pytest.raises(EventLogUnavailable, match="ECONNREFUSED"):
-        Topics(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_s=0.1), Layout())
+        Topics(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_s=1.0), Layout())
