@@ -25,7 +25,14 @@ SERIES = ("examples", "removals", "prompts")
 BUSY_TIMEOUT_S = 30
 # Of SQLite: what a batch touches fits, and a page that several batches touch is moved to its place once.
 CACHE_KIB, CHECKPOINT_PAGES = 64 * 1024, 16 * 1024
-CONNECT_TIMEOUT_S = 10
+# Of PostgreSQL, unless the URL says otherwise: a server that has vanished is noticed within a minute.
+CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 # Any number that no other program on the database takes for its advisory lock.
 MIGRATION_LOCK = 7_281_001
 
@@ -102,7 +109,8 @@ def _engine(text: str, password: str) -> Engine:
             engine = create_engine(url)
             event.listen(engine, "connect", _set_pragmas)
         case "postgresql+psycopg":
-            arguments = {"connect_timeout": CONNECT_TIMEOUT_S} | ({"password": password} if password else {})
+            arguments: dict[str, Any] = {name: CONNECTION[name] for name in CONNECTION.keys() - url.query.keys()}
+            arguments |= {"password": password} if password else {}
             engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
         case other:
             raise ConfigurationInvalid(f"database: {other} is none of sqlite, postgresql+psycopg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import pytest
 from attune.api.events.v1 import events_pb2
 from attune.domain.errors import OffsetConflict
 from attune.domain.feedback import FeedbackState, Rating
+from attune.feedback.join.consumer import collect_rarely
 from attune.feedback.join.database import open_database
 from attune.feedback.join.erased import copy_from
 from attune.feedback.join.erasure import erase_subject
@@ -179,10 +181,21 @@ def test_a_stop_ends_the_loop(log: MemoryEventLog, engine: Engine, clock: Clock)
     assert not thread.is_alive()
 
 
+def test_the_collector_looks_rarely() -> None:
+    before = gc.get_threshold()
+    try:
+        collect_rarely()
+        assert gc.get_threshold()[0] > 100_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
 JOIN_PROCESS = """
 import sys, threading
 from pathlib import Path
 from unit.feedback.join.consuming import a_consumer
+from attune.feedback.join.consumer import collect_rarely
 from attune.feedback.join.database import open_database
 from attune.platform.events.sqlite import SqliteEventLog
 folder = Path(sys.argv[1])
