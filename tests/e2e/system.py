@@ -28,7 +28,7 @@ APP = "app"
 START_TIMEOUT_S = 120.0
 TRAINER = [
     "policy=tiny", "reward_model=tiny", "gate_model=tiny-gate", "threads=1", "poll_interval_s=0.05",
-    "prompts_interval_s=1", "max_ppo_steps_per_reward=2", "keep_inputs=1000",
+    "prompts_interval_s=1", "max_ppo_steps_per_reward=6", "keep_inputs=1000",
     "reward.new_examples=30", "reward.interval_s=3600", "reward.steps=6", "reward.gate_steps=6", "reward.batch_size=16",
     "reward.lr=0.003", "rollouts.prompts=4", "rollouts.completions=2", "rollouts.max_tokens=6",
     "rollouts.min_prompts=4", "gate.prompts=8", "gate.kl_ceiling=50",

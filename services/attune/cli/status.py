@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -104,7 +105,8 @@ def _trainer(address: str, timeout_s: float) -> Mapping[str, Any]:
 
 
 def _print(rows: list[Row]) -> None:
-    table = Table("service", Column("address", no_wrap=True), "state", "what it says")
+    columns = ("service", Column("address", no_wrap=True), Column("state", max_width=20), "what it says")
+    table = Table(*columns, box=SIMPLE_HEAD)
     for row in rows:
         state = f"[red]{row.error}[/red]" if row.error else f"[green]{_state(row.facts)}[/green]"
         table.add_row(row.service, row.address, state, _said(row.facts))

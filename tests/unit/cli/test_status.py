@@ -21,6 +21,7 @@ def test_all_serving(runner: CliRunner) -> None:
     assert table.exit_code == 0, table.output
     assert "live revision:" in table.output
     assert REVISION in table.output
+    assert "…" not in table.output
     assert "lag records: 3" in table.output
     rows = {row["service"]: row for row in json.loads(as_json.output)}
     assert [row["error"] for row in rows.values()] == [""] * 5
