@@ -61,8 +61,8 @@ def loads(event_bytes: int) -> dict[str, Load]:
         "batched": Load("batch", "", events_per_call=100, in_flight=16, event_bytes=event_bytes),
         "streamed": Load("stream", "", events_per_call=16, in_flight=4, event_bytes=event_bytes),
         "streamed_alone": Load("stream", "", events_per_call=1, in_flight=4, event_bytes=event_bytes),
-        "single": Load("single", "", in_flight=64, event_bytes=event_bytes),
-        "echo": Load("echo", "", in_flight=64, event_bytes=event_bytes),
+        "single": Load("single", "", in_flight=128, event_bytes=event_bytes),
+        "echo": Load("echo", "", in_flight=128, event_bytes=event_bytes),
     }
 
 
@@ -135,7 +135,7 @@ def figures(rates: dict[str, float], half: dict[str, Measured], options: argpars
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", choices=["sqlite", "kafka"], default="sqlite", help="the event log of ingest")
+    parser.add_argument("--log", choices=["kafka", "sqlite"], default="kafka", help="the event log of ingest")
     parser.add_argument("--bootstrap", default="", metavar="HOST:PORT", help="a Kafka broker; absent: one of its own")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a measured window")
     parser.add_argument("--warm-up", type=float, default=2.0, help="load before a window")

@@ -72,8 +72,8 @@ def with_flags(settings: dict[str, list[str]], flags: tuple[str, ...]) -> dict[s
 
 
 def _table(endpoints: Endpoints, folder: Path) -> Table:
-    table = Table("service", "app", "control", "metrics", title=f"Attune in {folder}")
+    table = Table("service", "app", "HTTP", "control", "metrics", title=f"Attune in {folder}")
     for service, uses in endpoints.ports.items():
-        ports = [endpoints.address(service, use) if use in uses else "" for use in ("app", "control")]
+        ports = [endpoints.address(service, use) if use in uses else "" for use in ("app", "http", "control")]
         table.add_row(service, *ports, f"http://{endpoints.address(service, 'metrics')}/metrics")
     return table

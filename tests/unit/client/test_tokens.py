@@ -30,7 +30,7 @@ def read(token: str, max_lifetime_s: float = HOUR_S) -> FeedbackToken:
 def sign(claims: dict[str, object], secret: str = SECRET, **header: object) -> str:
     """A token of any claims, upon those of a good one; None leaves a claim out."""
     now = int(time.time())
-    good = {"aud": AUDIENCE, "sub": "ann", "gen": G, "iat": now, "exp": now + 60}
+    good = {"aud": AUDIENCE, "sub": "ann", "gen": G, "iat": now, "exp": now + 3500}
     chosen = {name: value for name, value in (good | claims).items() if value is not None}
     return jwt.encode(chosen, secret, ALGORITHM, headers={"kid": "shop/1"} | header)
 

@@ -6,7 +6,8 @@ import asyncio
 import gc
 import logging
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import uvloop
 
@@ -62,24 +63,26 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             max_stream_s=settings.max_stream_s,
             options=OPTIONS,
         )
+        door = new_door(settings, intake, counts)
         await server.start()
-        door = await opened_door(settings, intake, counts)
-        await server.set_serving(True)
-        tune_interpreter()
-        log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
         try:
+            if door:
+                await door.start(settings.http.host, settings.http.port or 0)
+            await server.set_serving(True)
+            stack.enter_context(tuned_interpreter())
+            log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
             await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
             servicer.drain()
             await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
 
 
-async def opened_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
-    """The HTTP door, serving, if the settings give it a port."""
+def new_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
+    """The HTTP door, if the settings give it a port. ConfigurationInvalid for keys that do not hold."""
     http = settings.http
     if http.port is None:
         return None
-    door = HttpDoor(
+    return HttpDoor(
         intake,
         load_credentials(http),
         metrics,
@@ -89,14 +92,20 @@ async def opened_door(settings: IngestSettings, intake: Intake, metrics: IngestM
         timeout_s=http.timeout_s,
         grace_s=settings.grace_s,
     )
-    await door.start(http.host, http.port)
-    return door
 
 
-def tune_interpreter() -> None:
+@contextmanager
+def tuned_interpreter() -> Iterator[None]:
     """For a process that makes no cycles and must not pause: what lives for ever is not looked at again, and the rest
     rarely; threads take turns quickly."""
+    threshold, interval_s = gc.get_threshold(), sys.getswitchinterval()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
+        gc.set_threshold(*threshold)
+        gc.unfreeze()

@@ -98,6 +98,9 @@ class UpTo:
     def wait(self, next_offsets: Mapping[int, int], timeout_s: float) -> bool:
         return any(self.end_offset(partition) > offset for partition, offset in next_offsets.items())
 
+    def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
+        """A replay is not the reader that people watch."""
+
 
 class Dropped:
     """A producer that keeps nothing."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from attune.client import AsyncClient, Receipt
-from attune.domain.errors import AttuneError, TopicHasWriter
+from attune.domain.errors import AttuneError, ConfigurationInvalid, TopicHasWriter
 from attune.domain.feedback import FeedbackEvent
-from attune.feedback.ingest.config import IngestSettings
+from attune.feedback.ingest.config import HttpSettings, IngestSettings
 from attune.feedback.ingest.main import main
 from attune.platform.config import AppPort
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
 from feedback_samples import APP, an_event
+from pydantic import SecretStr
 from unit.feedback.ingest.gated import stored
 
 
@@ -71,3 +74,26 @@ async def test_a_stop_ends_streams_and_loses_nothing_that_was_acknowledged(tmp_p
             await send(client, stop)
     assert ended.value.status == "UNAVAILABLE"
     assert set(acknowledged) <= {name for record in stored(SqliteEventLog(tmp_path)) for name in record}
+
+
+async def test_keys_that_do_not_hold_are_refused_before_anything_listens(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path).model_copy(update={"http": HttpSettings(port=0, app_keys=SecretStr("none"))})
+    with pytest.raises(ConfigurationInvalid, match="app_keys"):
+        await main(settings, asyncio.Event())
+    SqliteEventLog(tmp_path).producer(Topic.FEEDBACK).close()
+
+
+async def test_the_http_door_opens_where_it_has_a_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_in(tmp_path).model_copy(update={"http": HttpSettings(port=0)})
+    stop = asyncio.Event()
+    stop.set()
+    await main(settings, stop)
+    assert "and http://127.0.0.1:" in capsys.readouterr().err
+
+
+async def test_the_interpreter_is_left_as_it_was(tmp_path: Path) -> None:
+    before = gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()
+    stop = asyncio.Event()
+    stop.set()
+    await main(settings_in(tmp_path), stop)
+    assert (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()) == before

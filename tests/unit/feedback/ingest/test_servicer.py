@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc.aio
 import pytest
@@ -23,6 +24,8 @@ from attune.platform.rpc.server import RpcServer
 from feedback_samples import NOON_S, an_event, an_id, completion
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
+from support.eventually import eventually
+from unit.feedback.ingest.gated import GatedProducer, stored
 
 Stub = feedback_pb2_grpc.FeedbackServiceStub
 TIMEOUT_S = 10.0
@@ -40,13 +43,25 @@ async def servicer(log: MemoryEventLog, registry: CollectorRegistry) -> AsyncIte
         yield FeedbackServicer(Intake(acceptor, IngestMetrics(registry)))
 
 
-@pytest.fixture
-async def channel(servicer: FeedbackServicer, registry: CollectorRegistry) -> AsyncIterator[grpc.aio.Channel]:
+@asynccontextmanager
+async def connected(servicer: FeedbackServicer, registry: CollectorRegistry) -> AsyncIterator[grpc.aio.Channel]:
     server = RpcServer({SERVICE: servicer.register}, host="127.0.0.1", port=0, metrics=RpcMetrics(registry))
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield channel
     await server.stop(1.0)
+
+
+@asynccontextmanager
+async def served(servicer: FeedbackServicer) -> AsyncIterator[Stub]:
+    async with connected(servicer, CollectorRegistry()) as channel:
+        yield feedback_pb2_grpc.FeedbackServiceStub(channel)
+
+
+@pytest.fixture
+async def channel(servicer: FeedbackServicer, registry: CollectorRegistry) -> AsyncIterator[grpc.aio.Channel]:
+    async with connected(servicer, registry) as channel:
+        yield channel
 
 
 @pytest.fixture
@@ -154,6 +169,44 @@ async def test_a_full_log_is_unavailable_and_recovers(stub: Stub, log: MemoryEve
     log.max_bytes = None
     response = await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)
     assert not response.receipt.repeated_event
+
+
+async def test_a_silent_log_is_unavailable_before_the_deadline_and_the_event_counts_once(
+    gated: GatedProducer, log: MemoryEventLog, registry: CollectorRegistry
+) -> None:
+    async with Acceptor(gated) as acceptor, served(FeedbackServicer(Intake(acceptor, IngestMetrics(registry)))) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SubmitFeedback(submission(an_event()), timeout=1.0)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        error = error_of_call(caught.value)
+        assert isinstance(error, EventLogUnavailable)
+        assert error.retry_after_s
+        gated.gate.set()
+        assert (await stub.SubmitFeedback(submission(an_event()), timeout=TIMEOUT_S)).receipt.repeated_event
+    assert records(log) == 1
+
+
+async def test_a_flood_is_refused_with_when_to_come_back_and_what_was_taken_is_kept(
+    gated: GatedProducer, log: MemoryEventLog, registry: CollectorRegistry
+) -> None:
+    async with (
+        Acceptor(gated, queue_events=100) as acceptor,
+        served(FeedbackServicer(Intake(acceptor, IngestMetrics(registry)))) as stub,
+    ):
+        calls = [
+            asyncio.ensure_future(stub.SubmitFeedback(submission(an_event(number)), timeout=TIMEOUT_S))
+            for number in range(400)
+        ]
+        await eventually(lambda: sum(call.done() for call in calls) == 300)
+        gated.gate.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert {call.code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert all(error_of_call(call).retry_after_s for call in refused)
+    assert ("grpc-retry-pushback-ms", "1000") in list(refused[0].trailing_metadata())
+    taken = {answer.receipt.event_id for answer in answers if not isinstance(answer, grpc.aio.AioRpcError)}
+    assert len(taken) == 100
+    assert taken == {name for record in stored(log) for name in record}
 
 
 async def test_a_call_without_a_deadline_is_refused(stub: Stub) -> None:
