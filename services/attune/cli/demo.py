@@ -74,7 +74,7 @@ def demo(
     """Watch a language model get better from people's rankings, end to end.
 
     Makes a small language model from nothing, puts it into production in front of simulated users, and improves it
-    while they use it. Takes seven to ten minutes on two cores. The last line is JSON.
+    while they use it. Takes about ten minutes on two cores. The last line is JSON.
     """
     folder = (out or Path("attune-demo") / time.strftime("%Y%m%d-%H%M%S")).absolute()
     if folder.exists() and any(folder.iterdir()):
