@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def database(request: pytest.FixtureRequest) -> dict[str, str]:
         return {}
     server: PostgresServer = request.getfixturevalue("postgres")
     return {
-        "ATTUNE_JOIN_DATABASE": server.url("killed", with_password=False),
+        "ATTUNE_JOIN_DATABASE": server.url(f"killed_{uuid.uuid4().hex}", with_password=False),
         "ATTUNE_JOIN_DATABASE_PASSWORD": server.password,
     }
 
