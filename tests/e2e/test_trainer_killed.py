@@ -38,10 +38,15 @@ async def step_of(system: System) -> tuple[int, str]:
     return status.step, status.reason if status.phase == trainer_pb2.PHASE_IDLE else ""
 
 
-async def feed(system: System, generations: list, waves: int = WAVES) -> None:
-    """Waves of preferences, each after the steps that the one before has caused."""
+async def feed(system: System, generations: list, waves: int = WAVES, kills: int = 0) -> None:
+    """Waves of preferences, each after the steps that the one before has caused, and spread over the kills."""
     async with system.client() as client:
         for wave in range(waves):
+
+            async def is_due(restarts: int = wave * kills // waves) -> bool:
+                return system.supervisor.restarts["trainer"] >= restarts
+
+            await until(is_due, 240)
             before, _ = await step_of(system)
             await client.ingest([preference(g) for g in generations[wave * WAVE : (wave + 1) * WAVE]])
 
@@ -125,7 +130,7 @@ async def test_killed_while_live_every_example_counts_once_and_lineage_has_no_ga
     generations = record_generations(tmp_path, WAVES * WAVE)
     async with running(System(tmp_path)) as system:
         await system.start("ingest", "join", "policy", "reward", "trainer")
-        feeding = asyncio.create_task(feed(system, generations))
+        feeding = asyncio.create_task(feed(system, generations, kills=KILLS))
         at = await system.kill_at_random_moments(
             "trainer", KILLS, seed=2, longest_s=2.0, state=lambda: finished_steps(tmp_path)
         )
