@@ -24,12 +24,15 @@ def free_port() -> int:
 class Process:
     """A service that can be killed and started again at the same port."""
 
-    def __init__(self, folder: Path, name: str, port_key: str, settings: list[str]) -> None:
+    def __init__(
+        self, folder: Path, name: str, port_key: str, settings: list[str], environment: dict[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
         for setting in (f"{port_key}={self.port}", "log_level=error", *settings):
             self._command += ["--set", setting]
+        self._environment = os.environ | (environment or {})
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +43,7 @@ class Process:
         return int(statm.split()[1]) * resource.getpagesize() / 2**20
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._folder)
+        self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._environment)
 
     def kill(self) -> None:
         assert self._process.poll() is None
