@@ -1,7 +1,8 @@
 """A reader's progress as the offsets of a consumer group, for the tools of those who operate Kafka.
 
 Dashboards and autoscalers read a group's lag from the broker. The offsets here are a copy of those in the reader's
-database, written after them; nothing of Attune reads them back, and a report that fails is only warned about.
+database, written after them; nothing of Attune reads them back, and reports that fail again and again are only warned
+about (a group's first ones do, until the broker has found it a coordinator).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from attune.domain.errors import AttuneError, EventLogUnavailable
 from attune.platform.events.kafka.connection import connect, errors_of
 from attune.platform.events.settings import KafkaSettings
 
+PATIENCE = 4
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,6 +30,7 @@ class Progress:
         self._settings, self._topic = settings, topic
         self._admin: KafkaAdminClient | None = None
         self._last: dict[int, int] = {}
+        self._failures = 0
 
     def report(self, group: str, next_offsets: Mapping[int, int]) -> None:
         """Writes the offsets that have changed since the last report."""
@@ -36,9 +40,12 @@ class Progress:
         try:
             self._write(self._settings.topic_prefix + group, changed)
         except AttuneError as error:
-            logger.warning("progress cannot be reported: %s", error.message)
+            self._failures += 1
+            if self._failures == PATIENCE:
+                logger.warning("progress cannot be reported: %s", error.message)
             self.close()
         else:
+            self._failures = 0
             self._last.update(changed)
 
     def _write(self, group: str, offsets: Mapping[int, int]) -> None:
