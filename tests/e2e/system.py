@@ -132,10 +132,10 @@ def preference(generation: Generation) -> FeedbackEvent:
     return new_event(APP, Comparison(good, bad), subject_id=generation.subject_id)
 
 
-async def until(condition: Callable[[], object], timeout_s: float) -> None:
-    """Awaits what `condition()` gives until it is true."""
+async def until(condition: Callable[[], object], timeout_s: float, every_s: float = 0.05) -> None:
+    """Awaits what `condition()` gives until it is true; asks every `every_s`."""
     async with asyncio.timeout(timeout_s):
         while True:
             if await condition():  # type: ignore[misc]
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(every_s)

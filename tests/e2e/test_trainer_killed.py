@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 import shutil
 import time
 from itertools import pairwise
@@ -78,11 +79,29 @@ def finished_steps(folder: Path) -> int:
     return json.loads(current.read_text())["step"] if current.exists() else 0
 
 
+async def kill_along_the_work(system: System, steps: int, kills: int, step_s: float) -> list[int]:
+    """Kill the trainer `kills` times, each in another part of `steps`, up to `step_s` after a step; where it stood."""
+    rng = random.Random(1)
+    at: list[int] = []
+    while len(at) < kills:
+        wanted = steps * (len(at) + rng.random()) / (kills + 1)
+
+        async def has_got_there(wanted: float = wanted) -> bool:
+            return finished_steps(system.folder) >= wanted
+
+        await until(has_got_there, 120, every_s=0.002)
+        await asyncio.sleep(rng.uniform(0.0, step_s))
+        if system.kill("trainer"):
+            at.append(finished_steps(system.folder))
+        await asyncio.sleep(0.1)
+    return at
+
+
 async def replay(
-    live: Path, snapshot: Path, folder: Path, steps: int, kills: int = 0, longest_s: float = 0.0
+    live: Path, snapshot: Path, folder: Path, steps: int, kills: int = 0, step_s: float = 0.0
 ) -> tuple[System, float]:
-    """A system on the first revisions of `live` whose trainer replays the inputs of `live`, killed on the way, at most
-    `longest_s` after each start; and the seconds that it served."""
+    """A system on the first revisions of `live` whose trainer replays the inputs of `live`, killed on the way; and the
+    seconds that it served. A step takes about `step_s`."""
     shutil.copytree(snapshot, folder)
     shutil.copytree(live / "trainer" / "inputs", folder / "trainer" / "inputs")
     for name in ("join.db", "events"):
@@ -91,9 +110,7 @@ async def replay(
     async with running(System(folder, ["only_saved_inputs=true"])) as system:
         await system.start("join", "trainer")
         began = time.monotonic()
-        at = await system.kill_at_random_moments(
-            "trainer", kills, seed=1, longest_s=longest_s, state=lambda: finished_steps(folder)
-        )
+        at = await kill_along_the_work(system, steps, kills, step_s)
         assert sum(step < steps for step in at) >= 0.7 * kills, f"many kills came when all was done: {at}"
 
         async def is_done() -> bool:
@@ -119,8 +136,7 @@ async def test_killed_twenty_times_it_ends_with_the_same_weights(tmp_path: Path)
     expected = weights(live)
     _, took_s = await replay(live, snapshot, tmp_path / "in-peace", steps)
     assert weights(tmp_path / "in-peace") == expected
-    # A life of about a step, so that the kills fall all over the work and not behind it.
-    killed, _ = await replay(live, snapshot, tmp_path / "killed", steps, KILLS, longest_s=took_s / steps)
+    killed, _ = await replay(live, snapshot, tmp_path / "killed", steps, KILLS, step_s=took_s / steps)
     assert killed.supervisor.restarts["trainer"] >= KILLS
     assert weights(tmp_path / "killed") == expected
 

@@ -41,7 +41,7 @@ AT_MOST = {"kl": 5.0, "freshness_p50_s": 20.0, "wall_s": 600.0, "failed_requests
     help="What the users like: FUNCTION(prompt, completion) -> float, higher is better. Default: helpful, safe, kind.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of texts, models and users.")
-@click.option("--minutes", type=click.FloatRange(0.2), default=5.0, show_default=True, help="Of live traffic.")
+@click.option("--minutes", type=click.FloatRange(0.2), default=4.0, show_default=True, help="Of live traffic.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
