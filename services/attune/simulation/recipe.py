@@ -96,7 +96,7 @@ class Recipe:
             "rollouts.completions=1",
             "ppo.actor_lr=7e-4",
             "ppo.critic_lr=3e-3",
-            "ppo.kl_coefficient=0.1",
+            "ppo.kl_coefficient=0.13",
             "gate.prompts=40",
             "gate.kl_ceiling=5.0",
         ]
