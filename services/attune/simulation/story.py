@@ -8,6 +8,7 @@ spoken to as any client would.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import shutil
 import statistics
@@ -330,9 +331,9 @@ async def _until(condition: Callable[[], Awaitable[bool]], timeout_s: float) -> 
 
 
 def _rounded(value: Any) -> Any:
-    """Figures to four digits, as people read them."""
+    """Figures to four digits, as people read them; None for what could not be measured, which JSON can hold."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 4) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {k: _rounded(v) for k, v in value.items()}
     return value

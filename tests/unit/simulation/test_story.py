@@ -111,4 +111,9 @@ async def test_it_settles_when_the_trainer_rests_or_has_stopped_itself(last: int
 
 
 def test_figures_are_rounded_at_any_depth() -> None:
-    assert _rounded({"a": 1 / 3, "b": {"c": 2 / 3}, "n": 3}) == {"a": 0.3333, "b": {"c": 0.6667}, "n": 3}
+    assert _rounded({"a": 1 / 3, "b": {"c": 2 / 3}, "n": 3, "none": math.nan}) == {
+        "a": 0.3333,
+        "b": {"c": 0.6667},
+        "n": 3,
+        "none": None,
+    }
