@@ -23,7 +23,7 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certificates import make_certificates
@@ -35,6 +35,7 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 30.0
 READY = "Kafka Server started"
 PAUSE_S = 0.05
 USER = "attune"
+LASTING_PORTS = range(10_000, 32_000)
 
 PLAIN = """
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{doors}
@@ -124,11 +125,18 @@ def fetch(cache: Path = CACHE) -> Path:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody uses now, all different."""
-    sockets = [socket.socket() for _ in range(number)]
+    """Ports of loopback that nobody uses now, all different.
+
+    They lie below those that outgoing connections get, so that they stay free while what listens there is away.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < number:
+            sockets.append(socket.socket())
+            with suppress(OSError):
+                sockets[-1].bind(("127.0.0.1", secrets.choice(LASTING_PORTS)))
+                continue
+            sockets.pop().close()
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
@@ -168,6 +176,10 @@ class Broker:
     def pid(self) -> int | None:
         """Its process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.pid is not None
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Returns when the broker serves; BrokerFailed if it does not in time."""
