@@ -45,8 +45,18 @@ PROGRESS_S, LOOK_S = 10.0, 0.25
 READ_S = 600.0
 SIDE_BY_SIDE, THREADS = 4, 32
 QUICK = RetryPolicy(attempts=2, first_s=0.02)
-SHARES: dict[type[Door], float] = {Submit: 0.08, Ingest: 0.25, Stream: 0.125, Http: 0.08, HttpBatch: 0.15, Direct: 0.08}
-"""How much of the traffic one client of a door brings; Submit, Stream and Direct have two clients each."""
+SHARES: tuple[tuple[type[Door], float], ...] = (
+    (Submit, 0.06),
+    (Submit, 0.06),
+    (Ingest, 0.25),
+    (Stream, 0.125),
+    (Stream, 0.125),
+    (Http, 0.07),
+    (HttpBatch, 0.15),
+    (Direct, 0.08),
+    (Direct, 0.08),
+)
+"""The clients: the door of each, and its share of the traffic."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +106,19 @@ class Run:
         return planned(options.events, options.kills, options.cuts, victims, links, self._dice)
 
     async def _clients(self, stack: AsyncExitStack) -> list[Client]:
-        """Every door with its clients; those of gRPC have a channel each."""
-        doors: list[Door] = []
-        for kind in (Submit, Submit, Ingest, Stream, Stream):
-            client = AsyncClient(app_id=APP, feedback_address=self._system.grpc_address, retry=QUICK)
-            doors.append(kind(await stack.enter_async_context(client)))
+        """Those of gRPC have a channel each, and apps at the topic a producer each."""
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        doors += [kind(session, self._system.http_address) for kind in (Http, HttpBatch)]
-        for _ in range(2):
-            doors.append(Direct(stack.enter_context(_closing(self._system.log.producer(Topic.FEEDBACK)))))
-        return [Client(door, SHARES[type(door)], self.ledger, self._dice) for door in doors]
+        clients = []
+        for kind, share in SHARES:
+            if kind in (Http, HttpBatch):
+                door: Door = kind(session, self._system.http_address)
+            elif kind is Direct:
+                door = Direct(stack.enter_context(_closing(self._system.log.producer(Topic.FEEDBACK))))
+            else:
+                client = AsyncClient(app_id=APP, feedback_address=self._system.grpc_address, retry=QUICK)
+                door = kind(await stack.enter_async_context(client))
+            clients.append(Client(door, share, self.ledger, self._dice))
+        return clients
 
     async def _trainer(self, stack: AsyncExitStack) -> evidence.Trainer:
         return evidence.Trainer(await stack.enter_async_context(AsyncFeedbackControlClient(self._system.join.address)))

@@ -63,13 +63,11 @@ def planned(
     total: int, kills: int, cuts: int, victims: Sequence[str], links: Sequence[str], dice: random.Random
 ) -> list[Misfortune]:
     """What will go wrong, in order. Victims and links have equal shares, in random order."""
-    killed = dice.sample(whom := list(islice(cycle(victims), kills)), len(whom))
-    ways = list(islice(cycle([(link, how) for how in Cut for link in links]), cuts))
+    killed = dice.sample(list(islice(cycle(victims), kills)), kills)
+    ways = [(link, how) for how in Cut for link in links]
+    cut = islice(cycle(dice.sample(ways, len(ways))), cuts)
     plan = [Misfortune(at, whom, "kill -9") for at, whom in zip(spread(kills, total, dice), killed, strict=True)]
-    plan += [
-        Misfortune(at, link, how)
-        for at, (link, how) in zip(spread(cuts, total, dice), dice.sample(ways, len(ways)), strict=True)
-    ]
+    plan += [Misfortune(at, link, how) for at, (link, how) in zip(spread(cuts, total, dice), cut, strict=True)]
     return sorted(plan, key=lambda one: one.at)
 
 
