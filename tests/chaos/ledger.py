@@ -70,6 +70,9 @@ class Ledger:
 
     def answered(self, door: str, event: FeedbackEvent, answer: Answer) -> bool:
         """Notes an answer; returns whether the event is done with."""
+        if answer.outcome is Outcome.AGAIN:  # most answers while something is away: nothing is worked out for them
+            self.answers[door, Outcome.AGAIN] += 1
+            return False
         said, outcome = Said.of(event), answer.outcome
         if outcome is Outcome.CONFLICT and len(self._bodies[said.event_id]) == 1:
             outcome = Outcome.WRONG
@@ -78,7 +81,7 @@ class Ledger:
             self.wrong.append(f"{door}: {event.event_id}: {answer.outcome} {answer.detail}")
         elif outcome is Outcome.TAKEN:
             self._take(said, event)
-        return outcome is not Outcome.AGAIN
+        return True
 
     def _take(self, said: Said, event: FeedbackEvent) -> None:
         is_first = said.event_id not in self._ids

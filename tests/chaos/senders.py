@@ -22,7 +22,7 @@ from chaos.ledger import Ledger, Said
 from chaos.traffic import Conversation, Recorded, Traffic
 from support.eventually import eventually
 
-TICK_S, PAUSE_S, GATHERING_S = 0.1, 0.2, 0.2
+TICK_S, PAUSE_S, GATHERING_S = 0.1, 0.5, 0.2
 AT_ONCE = 500
 PATIENCE_S = 600.0
 
