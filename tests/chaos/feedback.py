@@ -38,7 +38,7 @@ from chaos.senders import Client, Talk
 from chaos.system import Database, System, started
 from chaos.traffic import APP, Traffic
 from chaos.trouble import Trouble, planned, table
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 from support import postgres
 
 PROGRESS_S, LOOK_S = 10.0, 0.25
@@ -213,7 +213,7 @@ async def chaos(options: Options, folder: Path, database: Database) -> dict[str,
         "unclean_stops": sum(status != 0 for status in stops),
         "sent_again": run.ledger.sent_again,
         **_of(found),
-        "database": database.url.partition(":")[0],
+        "database": make_url(database.url).get_backend_name(),
         "seed": options.seed,
         "wall_s": round(time.monotonic() - began, 1),
     }
