@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,6 +44,9 @@ bench-ingest: install postgres ## What ingest and join take for a core-second; A
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
+
+chaos-kafka: install ## Feedback while ingest, join and broker are killed; ARGS="--help" tells the options.
+	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m chaos.feedback $(ARGS)
 
 lint: install ## Style of the code.
 	$(BIN)/ruff check .
