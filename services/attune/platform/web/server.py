@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 from aiohttp import web
@@ -51,6 +51,19 @@ class HttpMetrics:
         self.malformed = Counter(
             "attune_http_malformed_total", "Requests that were no HTTP, refused unread.", registry=registry
         )
+
+
+@asynccontextmanager
+async def within(timeout_s: float) -> AsyncIterator[asyncio.Timeout]:
+    """Ends what takes longer as DeadlineExceeded. A TimeoutError of something inside stays unexpected."""
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded("the time was over before the answer was ready") from None
 
 
 class HttpServer:
@@ -145,18 +158,12 @@ class HttpServer:
             return self._refuse(InvalidInput(f"the body cannot be read: {error}"))
 
     async def _in_time(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        limit = asyncio.timeout(self._limits.timeout_s)
-        try:
-            async with limit:
-                request[_LIMIT] = limit
-                try:
-                    return await handler(request)
-                finally:
-                    del request[_LIMIT]
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded("the time was over before the answer was ready") from None
+        async with within(self._limits.timeout_s) as limit:
+            request[_LIMIT] = limit
+            try:
+                return await handler(request)
+            finally:
+                del request[_LIMIT]
 
     @contextmanager
     def _admitted(self, request: web.Request) -> Iterator[None]:
