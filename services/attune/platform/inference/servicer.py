@@ -44,10 +44,17 @@ class InferenceModel(Protocol):
     """What is inferred with. `infer` yields answers whose `model_version` and tensors are set: one, unless streaming;
     closing it cancels."""
 
-    name: str
-    platform: str
-    inputs: Sequence[TensorType]
-    outputs: Sequence[TensorType]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def inputs(self) -> Sequence[TensorType]: ...
+
+    @property
+    def outputs(self) -> Sequence[TensorType]: ...
 
     def infer(
         self, request: pb2.ModelInferRequest, *, is_streaming: bool

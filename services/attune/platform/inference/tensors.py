@@ -11,13 +11,13 @@ import math
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from attune.api.inference.v2 import inference_pb2
 from attune.domain.errors import InvalidInput
 
 Request = inference_pb2.ModelInferRequest
 Response = inference_pb2.ModelInferResponse
-Value = bool | int | float | str
 _LENGTH = struct.Struct("<I")
 
 
@@ -56,9 +56,9 @@ def read_texts(request: Request, known: Sequence[TensorType]) -> dict[str, list[
     return found
 
 
-def read_parameters(request: Request, known: Mapping[str, type]) -> dict[str, Value]:
+def read_parameters(request: Request, known: Mapping[str, type]) -> dict[str, Any]:
     """The parameters of a request by name, each of the type that `known` has for it; an integer is a number too."""
-    found: dict[str, Value] = {}
+    found: dict[str, Any] = {}
     for name, parameter in request.parameters.items():
         field = f"parameters.{name[:200]}"
         if (kind := known.get(name)) is None:

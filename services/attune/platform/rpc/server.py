@@ -36,25 +36,25 @@ Register = Callable[[grpc.aio.Server], None]
 
 
 class _Described:
-    """What reflection asks a descriptor pool, answered by another pool for what the default one does not know."""
+    """What reflection asks a descriptor pool: answered by `first` and, for what it does not know, the default one."""
 
-    def __init__(self, other: DescriptorPool) -> None:
-        self._default, self._other = descriptor_pool.Default(), other
+    def __init__(self, first: DescriptorPool) -> None:
+        self._first, self._default = first, descriptor_pool.Default()
 
     def FindFileByName(self, name: str) -> FileDescriptor:
         try:
-            return self._default.FindFileByName(name)
+            return self._first.FindFileByName(name)
         except KeyError:
-            return self._other.FindFileByName(name)
+            return self._default.FindFileByName(name)
 
     def FindFileContainingSymbol(self, name: str) -> FileDescriptor:
         try:
-            return self._default.FindFileContainingSymbol(name)
+            return self._first.FindFileContainingSymbol(name)
         except KeyError:
-            return self._other.FindFileContainingSymbol(name)
+            return self._default.FindFileContainingSymbol(name)
 
     def __getattr__(self, name: str) -> Any:
-        """Extensions, of which the other pool has none."""
+        """Extensions, of which `first` has none."""
         return getattr(self._default, name)
 
 
@@ -62,8 +62,8 @@ class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
     `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
-    `options` are gRPC's, over those of this module. Reflection describes services from the default descriptor pool and,
-    what that one does not know, from `described`.
+    `options` are gRPC's, over those of this module. Reflection describes services from `described` and, what that
+    pool does not know, from the default one.
     AddressInUse if it cannot listen there.
     """
 

@@ -75,11 +75,11 @@ async def test_reflection_describes_services_of_either_pool() -> None:
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         answers = [response async for response in stub.ServerReflectionInfo(iter(asked))]
+    await server.stop(0)
     *found, unknown, extensions = answers
     assert all(len(response.file_descriptor_response.file_descriptor_proto) == 1 for response in found)
     assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
     assert not extensions.all_extension_numbers_response.extension_number
-    await server.stop(0)
 
 
 async def test_a_taken_port_is_an_error() -> None:

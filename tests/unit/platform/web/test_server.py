@@ -83,10 +83,12 @@ async def opened(*, is_gated: bool = False, cancels: bool = False, **limits: Any
         cancels=cancels,
     )
     await server.start("127.0.0.1", 0)
-    async with aiohttp.ClientSession() as session:
-        yield Caller(server, session, registry, door)
-    door.gate.set()
-    await server.stop()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Caller(server, session, registry, door)
+    finally:
+        door.gate.set()
+        await server.stop()
 
 
 @pytest.fixture
