@@ -86,13 +86,13 @@ class Reader:
         self, fields: _Fields, headers: Mapping[str, str], prompt: prompts_pb2.Prompt, logprobs: bool, is_chat: bool
     ) -> Asked:
         proto = policy_pb2.GenerateRequest(
-            app_id=headers.get(APP, self.app_id),
-            generation_id=headers.get(GENERATION_ID, ""),
+            app_id=_header(headers, APP, self.app_id),
+            generation_id=_header(headers, GENERATION_ID, ""),
             subject_id=fields.take("user", str) or fields.take("safety_identifier", str) or "",
             prompt=prompt,
             sampling=_sampling(fields),
             revision=asked_revision(fields.take("model", str) or "", self.model),
-            purpose=_purpose(headers.get(PURPOSE, "user")),  # type: ignore[arg-type]
+            purpose=_purpose(_header(headers, PURPOSE, "user")),  # type: ignore[arg-type]
         )
         try:
             request = GenerateRequest.from_proto(proto, self.defaults)
@@ -132,10 +132,20 @@ class _Fields:
 
     def number(self, name: str) -> float | None:
         value = self.values.get(name)
-        return self.take(name, int if isinstance(value, int) else float)
+        try:
+            return self.take(name, float) if not isinstance(value, int) else float(self.take(name, int))
+        except OverflowError:
+            raise InvalidInput.field(name, "is too large") from None
 
 
 _KINDS = {bool: "true or false", dict: "an object", float: "a number", int: "an integer", list: "an array", str: "text"}
+
+
+def _header(headers: Mapping[str, str], name: str, otherwise: str) -> str:
+    value = headers.get(name, otherwise)
+    if not value.isprintable():  # bytes that are no UTF-8 among them
+        raise InvalidInput.field(name, "must be printable characters")
+    return value
 
 
 def _sampling(fields: _Fields) -> generations_pb2.SamplingParameters:

@@ -45,9 +45,11 @@ async def opened(server: Server, timeout_s: float = 60.0) -> AsyncIterator[Opene
     )
     await http.start("127.0.0.1", 0)
     url = f"http://{http.address}/v1"
-    async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0, default_headers={APP: "test"}) as client:
-        yield Opened(server, http, client)
-    await http.stop()
+    try:
+        async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0, default_headers={APP: "test"}) as client:
+            yield Opened(server, http, client)
+    finally:
+        await http.stop()
 
 
 @pytest_asyncio.fixture

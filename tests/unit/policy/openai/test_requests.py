@@ -84,6 +84,7 @@ def test_what_changes_nothing_may_be_sent() -> None:
         ({"seed": 2**64}, "seed"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
         ({"max_tokens": 2**40}, "max_tokens"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
         ({"stop": 3}, "stop"),
@@ -96,7 +97,7 @@ def test_what_changes_nothing_may_be_sent() -> None:
         ({"prompt": "x"}, "prompt"),
         ({"model": 3}, "model"),
     ],
-    ids=range(27),
+    ids=range(28),
 )
 def test_what_does_not_hold_is_refused_by_field(body: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput) as raised:
@@ -118,9 +119,13 @@ def test_a_text_request_may_ask_for_the_drawn_tokens_alone() -> None:
         text(logprobs=1)
 
 
-def test_an_unknown_purpose_is_refused() -> None:
-    with pytest.raises(InvalidInput):
-        READER.chat({"messages": [USER]}, {"Attune-Purpose": "fun"})
+@pytest.mark.parametrize(
+    ("name", "value"), [("Attune-Purpose", "fun"), ("Attune-App", "\udcff"), ("Attune-App", ""), ("Attune-App", "a\tb")]
+)
+def test_a_header_that_does_not_hold_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        READER.chat({"messages": [USER]}, {name: value})
+    assert [v.field for v in raised.value.violations] == [name]
 
 
 names = st.sampled_from(
