@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from attune.domain.generations import Sampling
-from attune.platform.config import AppPort, ControlPort, LogLevel, Section
+from attune.platform.config import LOOPBACK, AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.web.settings import HttpPort
 from attune.policy.engine import EngineLimits
 
 
@@ -33,6 +34,20 @@ class EngineSettings(Section):
         return EngineLimits(self.running, self.queued)
 
 
+class HttpSettings(HttpPort):
+    """Where OpenAI's clients call. Loopback only: nothing here checks who calls."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback.")
+    timeout_s: float = Field(600.0, gt=0, description="How long a request may take, and a stream once it has begun.")
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        if host not in LOOPBACK:
+            raise ValueError("the HTTP door listens on loopback only, since callers are not yet asked who they are")
+        return host
+
+
 class PolicySettings(EventLogSettings):
     """Everything the policy server can be told."""
 
@@ -43,6 +58,8 @@ class PolicySettings(EventLogSettings):
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
+    http: HttpSettings = HttpSettings()
+    default_app: str = Field("default", description="App of OpenAI's and Triton's clients that do not name theirs.")
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7201, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
@@ -55,4 +72,5 @@ class PolicySettings(EventLogSettings):
     engine: EngineSettings = EngineSettings()
     defaults: SamplingDefaults = SamplingDefaults()
     max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream of requests.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -15,18 +15,26 @@ from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
+from attune.platform.inference.servicer import POOL as INFERENCE_POOL
+from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.policy.config import PolicySettings
 from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine
+from attune.policy.inference import PolicyInference
 from attune.policy.metrics import PolicyMetrics
+from attune.policy.openai.door import SHOWN_HEADERS, OpenAiDoor
+from attune.policy.openai.refusals import refused
+from attune.policy.openai.requests import Reader
 from attune.policy.recorder import Recorder
-from attune.policy.revisions import policy_revisions
+from attune.policy.revisions import PolicyRevisions, policy_revisions
 from attune.policy.servicer import PolicyServicer
 from attune.policy.writer import Writer
 
@@ -52,12 +60,18 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         recorder = stack.enter_context(
             Recorder(producer, metrics, wait_s=settings.record_wait_s, queue_generations=settings.queue_generations)
         )
+
+        async def on_live() -> None:
+            await app.set_serving(True)
+            if door:
+                door.set_serving(True)
+
         revisions = policy_revisions(
             registry,
             model,
             cache=Path(settings.cache_folder),
             metrics=metrics,
-            on_live=lambda: app.set_serving(True),
+            on_live=on_live,
             device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
@@ -72,13 +86,18 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
-        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
+        writer = Writer(revisions.loaded, engine, recorder, metrics)
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
+        app = _app_server(settings, writer, revisions, rpc_metrics)
         control = _control_server(settings, control_servicer, rpc_metrics)
+        door = new_door(settings, writer, revisions, HttpMetrics(measured))
         for server in (app, control):
             await server.start()
             stack.push_async_callback(server.stop, settings.grace_s)
+        if door:
+            await door.start(settings.http.host, settings.http.port or 0)
+            stack.push_async_callback(door.stop)
+            log.info("policy: OpenAI's clients on http://%s/v1", door.address)
         await control.set_serving(True)
         log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -89,13 +108,40 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
 
 
-def _app_server(settings: PolicySettings, servicer: PolicyServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(settings: PolicySettings, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics) -> RpcServer:
+    defaults = settings.defaults.sampling()
+    servicer = PolicyServicer(writer, defaults)
+    inference = PolicyInference(settings.policy, writer, defaults, settings.default_app)
     return RpcServer(
-        {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
+        {
+            APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server),
+            INFERENCE_SERVICE: InferenceServicer(inference, revisions.loaded).register,
+        },
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
         max_deadline_s=settings.max_deadline_s,
+        max_stream_s=settings.max_stream_s,
+        described=INFERENCE_POOL,
+    )
+
+
+def new_door(
+    settings: PolicySettings, writer: Writer, revisions: PolicyRevisions, metrics: HttpMetrics
+) -> HttpServer | None:
+    """The door of OpenAI's clients, if the settings give it a port."""
+    http, defaults = settings.http, settings.defaults.sampling()
+    if http.port is None:
+        return None
+    reader = Reader(ModelName("policies", settings.policy), defaults, settings.default_app)
+    door = OpenAiDoor(writer, reader, revisions.loaded, revisions.create_time, timeout_s=http.timeout_s)
+    return HttpServer(
+        door.routes,
+        http.limits(settings.grace_s),
+        metrics,
+        refuse=refused,
+        shown_headers=SHOWN_HEADERS,
+        cancels=True,
     )
 
 

@@ -35,9 +35,11 @@ from attune.policy.text import GrowingText
 
 @dataclass(frozen=True)
 class Delta:
-    """What completion `index` gained: whole characters of text, and the tokens with their log-probabilities."""
+    """What completion `index` gained from `revision`: whole characters of text, and the tokens with their
+    log-probabilities."""
 
     generation_id: str
+    revision: str
     index: int
     text: str
     token_ids: tuple[int, ...]
@@ -102,7 +104,15 @@ class Writer:
                 growing.logprobs.extend(event.logprobs)
                 growing.finish_reason = event.finish_reason
                 text = growing.text.add(event.token_ids, is_last=event.finish_reason is not None)
-                yield Delta(admitted.id, event.index, text, event.token_ids, event.logprobs, event.finish_reason)
+                yield Delta(
+                    generation_id=admitted.id,
+                    revision=admitted.revision,
+                    index=event.index,
+                    text=text,
+                    token_ids=event.token_ids,
+                    logprobs=event.logprobs,
+                    finish_reason=event.finish_reason,
+                )
 
 
 class _Growing:

@@ -13,6 +13,9 @@ from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
 from attune.domain.revisions import STABLE, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.inference.servicer import POOL as INFERENCE_POOL
+from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
@@ -21,8 +24,9 @@ from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
+from attune.reward.inference import RewardInference
 from attune.reward.metrics import RewardMetrics
-from attune.reward.revisions import reward_revisions
+from attune.reward.revisions import RewardRevisions, reward_revisions
 from attune.reward.scorer import Scorer
 from attune.reward.servicer import RewardServicer
 
@@ -62,8 +66,8 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
         scoring = asyncio.create_task(scorer.run())
         stack.push_async_callback(cancelled, scoring)
-        servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
+        control_servicer = RewardControlServicer(scorer, revisions, follower.hint)
+        app = _app_server(settings, scorer, revisions, rpc_metrics)
         control = _control_server(settings, control_servicer, rpc_metrics)
         for server in (app, control):
             await server.start()
@@ -77,13 +81,20 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
 
 
-def _app_server(settings: RewardSettings, servicer: RewardServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(settings: RewardSettings, scorer: Scorer, revisions: RewardRevisions, metrics: RpcMetrics) -> RpcServer:
+    servicer = RewardServicer(scorer)
+    inference = RewardInference(settings.reward_model, scorer)
     return RpcServer(
-        {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
+        {
+            APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server),
+            INFERENCE_SERVICE: InferenceServicer(inference, revisions.loaded).register,
+        },
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
         max_deadline_s=settings.max_deadline_s,
+        max_stream_s=settings.max_stream_s,
+        described=INFERENCE_POOL,
     )
 
 

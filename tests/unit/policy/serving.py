@@ -19,11 +19,13 @@ from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine, EngineLimits
+from attune.policy.inference import PolicyInference
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.revisions import policy_revisions
@@ -103,10 +105,14 @@ async def serving(
     with Recorder(log.producer(Topic.GENERATIONS), shop.metrics) as recorder:
         writer = Writer(shop.revisions.loaded, engine, recorder, shop.metrics)
         servicer = PolicyServicer(writer, Sampling(max_tokens=12))
+        inference = PolicyInference("support", writer, Sampling(max_tokens=12), "default")
         hints: list[int] = []
         control_servicer = PolicyControlServicer(engine, shop.revisions, lambda: hints.append(1))
         app = RpcServer(
-            {"app": lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
+            {
+                "app": lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server),
+                "inference": InferenceServicer(inference, shop.revisions.loaded).register,
+            },
             host="127.0.0.1",
             port=0,
             metrics=RpcMetrics(shop.measured),

@@ -29,6 +29,7 @@ def test_what_is_said_reaches_sampling_and_engine() -> None:
     "flag",
     [
         "control.host=0.0.0.0",
+        "http.host=0.0.0.0",
         "dtype=float16",
         "defaults.temperature=0",
         "defaults.top_p=1.5",

@@ -7,14 +7,17 @@ import logging
 import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 from attune.client import NO_RETRY, AsyncClient
 from attune.client.control import AsyncPolicyControlClient
 from attune.domain.errors import AttuneError, NoRevision, ServerUnavailable
 from attune.platform.config import AppPort, ControlPort
 from attune.platform.registry.registry import Registry
-from attune.policy.config import PolicySettings
-from attune.policy.main import main
+from attune.policy.config import HttpSettings, PolicySettings
+from attune.policy.main import APP_SERVICE, CONTROL_SERVICE, main
+from openai import AsyncOpenAI
+from support.reflection import listed_services
 from tiny_models import tiny_policy_folder
 from unit.policy.serving import MODEL
 
@@ -76,6 +79,37 @@ async def test_app_and_control_are_apart(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(AttuneError, match="UNIMPLEMENTED"):
             await client.generate("hello")
         assert not (await right.status()).paused
+        on_app, on_control = await listed_services(app), await listed_services(control)
+    every = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert on_app == {APP_SERVICE, "inference.GRPCInferenceService"} | every
+    assert on_control == {CONTROL_SERVICE} | every
+    stop.set()
+    await process
+
+
+async def test_the_http_door_opens_where_it_has_a_port_and_serves_when_a_revision_is_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: None)
+    settings, stop = settings_in(tmp_path, poll_interval_s=0.02), asyncio.Event()
+    settings = settings.model_copy(update={"http": HttpSettings(port=free_port())})
+    url = f"http://127.0.0.1:{settings.http.port}/v1"
+    process = asyncio.create_task(main(settings, stop))
+    async with (
+        AsyncClient(app_id="test", policy_address=f"127.0.0.1:{settings.app.port}", retry=NO_RETRY) as client,
+        AsyncPolicyControlClient(f"127.0.0.1:{settings.control.port}", NO_RETRY) as control,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as openai,
+        aiohttp.ClientSession() as session,
+    ):
+        await control.wait_until_serving(30)
+        async with session.get(f"{url}/health") as response:
+            assert response.status == 503
+        publish_stable(Registry(settings.registry), 1, tmp_path / "policy")
+        await client.wait_until_serving(30)
+        async with session.get(f"{url}/health") as response:
+            assert response.status == 200
+        answer = await openai.chat.completions.create(model="support", messages=[{"role": "user", "content": "hello"}])
+        assert answer.system_fingerprint == str(MODEL.revision(1))
     stop.set()
     await process
 

@@ -15,7 +15,8 @@ from attune.domain.revisions import ModelName
 from attune.platform.config import AppPort, ControlPort
 from attune.platform.registry.registry import Registry
 from attune.reward.config import RewardSettings
-from attune.reward.main import main
+from attune.reward.main import APP_SERVICE, main
+from support.reflection import listed_services
 
 MODEL = ModelName("rewards", "support")
 PAIR = (Prompt.user("Where is my order?"), "On its way.")
@@ -49,6 +50,7 @@ async def test_from_an_empty_registry_to_scores_and_a_stop(
         AsyncRewardControlClient(control_address, NO_RETRY) as control,
     ):
         await control.wait_until_serving(30)
+        assert {APP_SERVICE, "inference.GRPCInferenceService"} < await listed_services(address)
         with pytest.raises(ServerUnavailable, match="NOT_SERVING"):
             await client.wait_until_serving(0.05)
         with pytest.raises(NoRevision):

@@ -11,20 +11,21 @@ from contextlib import AsyncExitStack, contextmanager
 
 import uvloop
 
-from attune.feedback.ingest.acceptor import KIB, MIB, Acceptor
+from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.feedback.ingest.web.credentials import load_credentials
-from attune.feedback.ingest.web.door import HttpDoor
+from attune.feedback.ingest.web.door import FeedbackDoor
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.web.server import HttpMetrics, HttpServer
 
 log = logging.getLogger(__name__)
 OPTIONS = [("grpc.max_receive_message_length", 4 * MIB)]
@@ -63,11 +64,12 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             max_stream_s=settings.max_stream_s,
             options=OPTIONS,
         )
-        door = new_door(settings, intake, counts)
+        door = new_door(settings, intake, HttpMetrics(metrics))
         await server.start()
         try:
             if door:
                 await door.start(settings.http.host, settings.http.port or 0)
+                door.set_serving(True)
             await server.set_serving(True)
             stack.enter_context(tuned_interpreter())
             log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
@@ -77,21 +79,13 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
 
 
-def new_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
+def new_door(settings: IngestSettings, intake: Intake, metrics: HttpMetrics) -> HttpServer | None:
     """The HTTP door, if the settings give it a port. ConfigurationInvalid for keys that do not hold."""
     http = settings.http
     if http.port is None:
         return None
-    return HttpDoor(
-        intake,
-        load_credentials(http),
-        metrics,
-        origins=[origin.strip() for origin in http.origins.split(",") if origin.strip()],
-        max_body_bytes=http.max_body_kib * KIB,
-        max_requests=http.max_requests,
-        timeout_s=http.timeout_s,
-        grace_s=settings.grace_s,
-    )
+    door = FeedbackDoor(intake, load_credentials(http), timeout_s=http.timeout_s)
+    return HttpServer(door.routes, http.limits(settings.grace_s), metrics)
 
 
 @contextmanager

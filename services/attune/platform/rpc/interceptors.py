@@ -1,6 +1,7 @@
 """The one server interceptor: deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
 
-A call without a deadline is refused, one with a longer deadline than is allowed is cut to it. An AttuneError goes out
+A call without a deadline is refused, one with a longer deadline than is allowed is cut to it; callers of the Open
+Inference Protocol, whose clients set none unless they are told, get the longest instead. An AttuneError goes out
 by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the log.
 CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
 """
@@ -24,6 +25,7 @@ from attune.domain.status import to_status
 
 log = logging.getLogger(__name__)
 EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
+DEADLINE_OPTIONAL = "/inference."
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -76,11 +78,11 @@ class _Measured:
 class _Within:
     """Ends a call at its deadline. A TimeoutError of something the servicer waited for stays unexpected."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, max_deadline_s: float) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext, method: str, max_deadline_s: float) -> None:
         left = context.time_remaining()
-        if left is None:
+        if left is None and not method.startswith(DEADLINE_OPTIONAL):
             raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
-        allowed = min(left, max_deadline_s)
+        allowed = max_deadline_s if left is None else min(left, max_deadline_s)
         _deadline.set(time.monotonic() + allowed)
         self._limit = asyncio.timeout(allowed)
 
@@ -125,7 +127,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, limit_s):
+                    async with _Within(context, method, limit_s):
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._refuse(method, error, context, measured)
@@ -136,7 +138,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, limit_s):
+                    async with _Within(context, method, limit_s):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:

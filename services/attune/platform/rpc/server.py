@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -32,11 +35,35 @@ OPTIONS = [
 Register = Callable[[grpc.aio.Server], None]
 
 
+class _Described:
+    """What reflection asks a descriptor pool: answered by `first` and, for what it does not know, the default one."""
+
+    def __init__(self, first: DescriptorPool) -> None:
+        self._first, self._default = first, descriptor_pool.Default()
+
+    def FindFileByName(self, name: str) -> FileDescriptor:
+        try:
+            return self._first.FindFileByName(name)
+        except KeyError:
+            return self._default.FindFileByName(name)
+
+    def FindFileContainingSymbol(self, name: str) -> FileDescriptor:
+        try:
+            return self._first.FindFileContainingSymbol(name)
+        except KeyError:
+            return self._default.FindFileContainingSymbol(name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Extensions, of which `first` has none."""
+        return getattr(self._default, name)
+
+
 class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
     `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
-    `options` are gRPC's, over those of this module.
+    `options` are gRPC's, over those of this module. Reflection describes services from `described` and, what that
+    pool does not know, from the default one.
     AddressInUse if it cannot listen there.
     """
 
@@ -50,6 +77,7 @@ class RpcServer:
         max_deadline_s: float = 3600.0,
         max_stream_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        described: DescriptorPool | None = None,
     ) -> None:
         interceptor = ServerInterceptor(metrics, max_deadline_s, max_stream_s or max_deadline_s)
         self._server = grpc.aio.server(
@@ -60,7 +88,8 @@ class RpcServer:
         for register in services.values():
             register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server, pool=_Described(described) if described else None)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         try:
             self.port = self._server.add_insecure_port(f"{address}:{port}")

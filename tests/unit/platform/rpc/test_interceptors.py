@@ -7,11 +7,14 @@ import logging
 
 import grpc
 import pytest
+from attune.api.inference.v2 import inference_pb2, inference_pb2_grpc
 from attune.api.policy.v1 import policy_pb2
 from attune.api.reward.v1 import reward_pb2
 from attune.client.errors import error_of_call
 from attune.domain.errors import AttuneError, InvalidInput, QueueFull
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.rpc.interceptors import RpcMetrics, remaining_s
+from attune.platform.rpc.server import RpcServer
+from prometheus_client import CollectorRegistry
 from support.eventually import eventually
 from unit.platform.rpc.echo import SERVICE, STREAM_SERVICE, Echo, StreamBehaviour, echo
 
@@ -42,6 +45,23 @@ async def test_a_call_is_served_and_counted() -> None:
 async def test_a_deadline_is_required() -> None:
     call, error = await refused(answer, timeout_s=None)
     assert (call.code(), error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DEADLINE_REQUIRED")
+
+
+async def test_a_client_of_the_open_inference_protocol_may_leave_it_to_the_server() -> None:
+    class Live(inference_pb2_grpc.GRPCInferenceServiceServicer):
+        async def ServerLive(self, request, context) -> inference_pb2.ServerLiveResponse:
+            return inference_pb2.ServerLiveResponse(live=remaining_s(1e9) <= 20.0)
+
+    def register(server: grpc.aio.Server) -> None:
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Live(), server)
+
+    metrics = RpcMetrics(CollectorRegistry())
+    server = RpcServer({"live": register}, host="127.0.0.1", port=0, metrics=metrics, max_deadline_s=20.0)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert (await stub.ServerLive(inference_pb2.ServerLiveRequest())).live
+    await server.stop(0)
 
 
 async def test_the_time_left_is_known_to_the_servicer_and_cut_to_the_longest_allowed() -> None:

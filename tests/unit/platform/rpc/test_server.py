@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import pytest
+from attune.api.inference.v2 import inference_pb2
 from attune.api.reward.v1 import reward_pb2
 from attune.domain.errors import AddressInUse
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -14,6 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 from unit.platform.rpc.echo import SERVICE, echo
+
+INFERENCE = "inference.GRPCInferenceService"
 
 
 async def answer(request, context) -> reward_pb2.ScoreResponse:
@@ -51,6 +54,32 @@ async def test_reflection_lists_the_service() -> None:
             names = {service.name for service in response.list_services_response.service}
             break
     assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+async def test_reflection_describes_services_of_either_pool() -> None:
+    server = RpcServer(
+        {INFERENCE: lambda server: None},
+        host="127.0.0.1",
+        port=0,
+        metrics=RpcMetrics(CollectorRegistry()),
+        described=inference_pb2.DESCRIPTOR.pool,
+    )
+    await server.start()
+    asked = [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=INFERENCE),
+        reflection_pb2.ServerReflectionRequest(file_by_filename=inference_pb2.DESCRIPTOR.name),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="nobody.Knows"),
+        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="grpc.health.v1.HealthCheckRequest"),
+    ]
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = [response async for response in stub.ServerReflectionInfo(iter(asked))]
+    await server.stop(0)
+    *found, unknown, extensions = answers
+    assert all(len(response.file_descriptor_response.file_descriptor_proto) == 1 for response in found)
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert not extensions.all_extension_numbers_response.extension_number
 
 
 async def test_a_taken_port_is_an_error() -> None:
