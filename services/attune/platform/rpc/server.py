@@ -1,4 +1,4 @@
-"""A gRPC server of one port: interceptor, health, reflection, keepalive, limits, and a stop that drains.
+"""A gRPC server of one port: interceptor, TLS, health, reflection, keepalive, limits, and a stop that drains.
 
 A process has one for its app port and one for its control port, both from here. Health is NOT_SERVING until told
 otherwise, under the name of each service and under "" for the whole.
@@ -13,7 +13,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from attune.domain.access import Scope
 from attune.domain.errors import AddressInUse
+from attune.platform.access.settings import OPEN, Access
 from attune.platform.rpc.interceptors import RpcMetrics, ServerInterceptor
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -36,7 +38,7 @@ class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
     `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
-    `options` are gRPC's, over those of this module.
+    Callers need keys of `access` made for `scope`. `options` are gRPC's, over those of this module.
     AddressInUse if it cannot listen there.
     """
 
@@ -47,11 +49,15 @@ class RpcServer:
         host: str,
         port: int,
         metrics: RpcMetrics,
+        access: Access = OPEN,
+        scope: Scope = Scope.CONTROL,
         max_deadline_s: float = 3600.0,
         max_stream_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        interceptor = ServerInterceptor(metrics, max_deadline_s, max_stream_s or max_deadline_s)
+        interceptor = ServerInterceptor(
+            metrics, access.keys, scope, max_deadline_s=max_deadline_s, max_stream_s=max_stream_s or max_deadline_s
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor], options=list((dict(OPTIONS) | dict(options)).items())
         )
@@ -63,7 +69,7 @@ class RpcServer:
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         try:
-            self.port = self._server.add_insecure_port(f"{address}:{port}")
+            self.port = _listen(self._server, f"{address}:{port}", access)
         except RuntimeError as error:  # all that gRPC says of any reason
             raise AddressInUse(f"cannot listen on {address}:{port}; another process has it, or no such host") from error
         self.address = f"{address}:{self.port}"
@@ -81,3 +87,9 @@ class RpcServer:
         """NOT_SERVING, no new calls, running ones may take `grace_s` to end."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+
+def _listen(server: grpc.aio.Server, address: str, access: Access) -> int:
+    if access.certificates is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, access.certificates.grpc_credentials())
