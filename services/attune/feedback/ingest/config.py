@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
 
@@ -13,11 +14,9 @@ from attune.platform.events.settings import EventLogSettings
 class HttpSettings(Section):
     """Where apps without gRPC call, and browsers. Without a port there is no such door."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys or token keys.")
     port: int | None = Field(None, ge=0, le=65535, description="Port; 0 takes a free one.")
     origins: str = Field("", description="Origins of pages whose browsers may call, with commas between; * is all.")
-    app_keys: SecretStr = Field(SecretStr(""), description='Keys of apps, as JSON: {"APP": ["KEY", ...]}.')
-    app_keys_file: str = Field("", description="File that holds them instead.")
     token_keys: SecretStr = Field(
         SecretStr(""), description='Secrets that sign feedback tokens, as JSON: {"APP": {"KEY ID": "SECRET"}}.'
     )
@@ -28,7 +27,7 @@ class HttpSettings(Section):
     timeout_s: float = Field(10.0, gt=0, description="How long a request may take.")
 
 
-class IngestSettings(EventLogSettings):
+class IngestSettings(EventLogSettings, AccessSettings):
     """Everything ingest can be told."""
 
     service: ClassVar[str] = "ingest"

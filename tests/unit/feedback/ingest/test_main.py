@@ -77,8 +77,8 @@ async def test_a_stop_ends_streams_and_loses_nothing_that_was_acknowledged(tmp_p
 
 
 async def test_keys_that_do_not_hold_are_refused_before_anything_listens(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path).model_copy(update={"http": HttpSettings(port=0, app_keys=SecretStr("none"))})
-    with pytest.raises(ConfigurationInvalid, match="app_keys"):
+    settings = settings_in(tmp_path).model_copy(update={"http": HttpSettings(port=0, token_keys=SecretStr("none"))})
+    with pytest.raises(ConfigurationInvalid, match="token_keys"):
         await main(settings, asyncio.Event())
     SqliteEventLog(tmp_path).producer(Topic.FEEDBACK).close()
 

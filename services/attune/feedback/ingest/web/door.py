@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,11 @@ from attune.api.types.v1.feedback_pb2 import FeedbackEvent as Event
 from attune.domain.errors import AttuneError, DeadlineExceeded, InvalidInput, PermissionDenied, QueueFull
 from attune.feedback.ingest.acceptor import RETRY_AFTER_S, Outcome
 from attune.feedback.ingest.answers import Answers
+from attune.feedback.ingest.caller import Caller
 from attune.feedback.ingest.intake import MAX_EVENTS, Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.web.bodies import read_event, read_json, to_json, without_prefix
-from attune.feedback.ingest.web.credentials import Caller, Credentials
+from attune.feedback.ingest.web.credentials import Credentials
 from attune.feedback.ingest.web.refusals import refusal, refusal_of_http
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ PREFLIGHT = {
 
 
 class HttpDoor:
-    """See the module. `origins` are those of pages whose browsers may call; "*" is every page."""
+    """See the module. `origins` are those of pages whose browsers may call; "*" is every page. With a
+    context for it, the door speaks TLS."""
 
     def __init__(
         self,
@@ -56,10 +59,11 @@ class HttpDoor:
         max_requests: int = 256,
         timeout_s: float = 10.0,
         grace_s: float = 10.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._intake, self._credentials, self._metrics = intake, credentials, metrics
         self._origins, self._timeout_s, self._max_requests = frozenset(origins), timeout_s, max_requests
-        self._is_serving = False
+        self._is_serving, self._tls = False, tls
         app = web.Application(middlewares=[self._serve], client_max_size=max_body_bytes)
         app.add_routes(
             [
@@ -87,7 +91,7 @@ class HttpDoor:
         """Listens; `address` then says where, for port 0 takes a free one. OSError if the port is taken."""
         log.addFilter(self._is_ours)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        await web.TCPSite(self._runner, host, port, ssl_context=self._tls).start()
         self.address = "{}:{}".format(*self._runner.addresses[0][:2])
         self._is_serving = True
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,18 +34,21 @@ from attune.feedback.ingest.intake import MAX_EVENTS, Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.web.credentials import Credentials
 from attune.feedback.ingest.web.door import HttpDoor
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.platform.access.tls import CertificateFiles, ServerCertificates
 from attune.platform.events.memory import MemoryEventLog
 from feedback_samples import an_event, an_id, completion
 from google.protobuf.json_format import MessageToDict, Parse, ParseDict
 from google.rpc import status_pb2
 from openapi_spec_validator import validate
 from prometheus_client import CollectorRegistry
+from support.certificates import Authority
 from support.eventually import eventually
 from unit.feedback.ingest.gated import GatedProducer, stored
 
-KEY, SECRET, PAGE = "k" * 16, "s" * 32, "https://shop.example"
-CLOSED = Credentials({"shop": [KEY]}, {"shop": {"1": SECRET}}, max_token_s=3600)
-OPEN = Credentials({}, {}, max_token_s=3600)
+SECRET, PAGE = "s" * 32, "https://shop.example"
+KEY, KEPT = new_key("shop", ["feedback"])
+OPEN = Credentials(KeyStore(), {}, max_token_s=3600)
 
 
 class Caller:
@@ -98,9 +103,11 @@ async def caller(gated: GatedProducer) -> AsyncIterator[Caller]:
 
 
 @pytest.fixture
-async def guarded(gated: GatedProducer) -> AsyncIterator[Caller]:
+async def guarded(gated: GatedProducer, tmp_path: Path) -> AsyncIterator[Caller]:
     gated.gate.set()
-    async with opened(gated, CLOSED) as caller:
+    write_keys(tmp_path / "keys.json", [KEPT])
+    closed = Credentials(KeyStore(tmp_path / "keys.json"), {"shop": {"1": SECRET}}, max_token_s=3600)
+    async with opened(gated, closed) as caller:
         yield caller
 
 
@@ -377,3 +384,17 @@ def test_the_limits_of_the_openapi_document_are_those_of_the_code() -> None:
     assert schemas["Demonstration"]["properties"]["text"]["maxLength"] == domain.MAX_DEMONSTRATION_CHARACTERS
     assert schemas["Ranking"]["properties"]["tiers"]["maxItems"] == domain.MAX_RANKED
     assert schemas["IngestFeedbackRequest"]["properties"]["events"]["maxItems"] == MAX_EVENTS
+
+
+async def test_the_door_speaks_tls_where_it_has_a_certificate(gated: GatedProducer, tmp_path: Path) -> None:
+    gated.gate.set()
+    authority = Authority(tmp_path)
+    pair = authority.server()
+    certificates = ServerCertificates(CertificateFiles(pair.certificate, pair.key, authority.file))
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    async with opened(gated, tls=certificates.ssl_context()) as caller:
+        health = f"https://{caller.door.address}/v1/health"
+        async with caller.session.get(health, ssl=trusting) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await caller.session.get(health)
