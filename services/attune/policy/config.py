@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attune.domain.generations import Sampling
+from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
 from attune.policy.engine import EngineLimits
@@ -33,7 +34,7 @@ class EngineSettings(Section):
         return EngineLimits(self.running, self.queued)
 
 
-class PolicySettings(EventLogSettings):
+class PolicySettings(EventLogSettings, AccessSettings):
     """Everything the policy server can be told."""
 
     service: ClassVar[str] = "policy"

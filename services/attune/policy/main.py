@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import cancelled, until_stopped
@@ -43,6 +45,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     torch.set_flush_denormal(True)
     measured = new_metrics()
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
@@ -74,8 +77,8 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(cancelled, decoding)
         servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
-        control = _control_server(settings, control_servicer, rpc_metrics)
+        app = _app_server(settings, access, servicer, rpc_metrics)
+        control = _control_server(settings, access, control_servicer, rpc_metrics)
         for server in (app, control):
             await server.start()
             stack.push_async_callback(server.stop, settings.grace_s)
@@ -89,20 +92,26 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
 
 
-def _app_server(settings: PolicySettings, servicer: PolicyServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(settings: PolicySettings, access: Access, servicer: PolicyServicer, metrics: RpcMetrics) -> RpcServer:
     return RpcServer(
         {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.GENERATE,
         max_deadline_s=settings.max_deadline_s,
     )
 
 
-def _control_server(settings: PolicySettings, servicer: PolicyControlServicer, metrics: RpcMetrics) -> RpcServer:
+def _control_server(
+    settings: PolicySettings, access: Access, servicer: PolicyControlServicer, metrics: RpcMetrics
+) -> RpcServer:
     return RpcServer(
         {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(servicer, server)},
         host=settings.control.host,
         port=settings.control.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.CONTROL,
     )

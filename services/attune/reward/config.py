@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings
+from attune.platform.access.settings import AccessSettings
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.reward.scorer import MAX_PAIRS, BatchLimits
 
 
@@ -22,7 +23,7 @@ class Batching(Section):
         return BatchLimits(self.pairs, self.tokens, self.round_pairs, self.queue_pairs)
 
 
-class RewardSettings(ServiceSettings):
+class RewardSettings(AccessSettings):
     """Everything the reward server can be told."""
 
     service: ClassVar[str] = "reward"

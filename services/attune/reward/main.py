@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import STABLE, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.access.settings import Access, open_access
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
@@ -38,6 +40,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         torch.set_num_threads(settings.threads)
     measured = new_metrics()
     metrics, rpc_metrics = RewardMetrics(measured), RpcMetrics(measured)
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("rewards", settings.reward_model)
@@ -63,8 +66,8 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         scoring = asyncio.create_task(scorer.run())
         stack.push_async_callback(cancelled, scoring)
         servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
-        control = _control_server(settings, control_servicer, rpc_metrics)
+        app = _app_server(settings, access, servicer, rpc_metrics)
+        control = _control_server(settings, access, control_servicer, rpc_metrics)
         for server in (app, control):
             await server.start()
             stack.push_async_callback(server.stop, settings.grace_s)
@@ -77,20 +80,26 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
 
 
-def _app_server(settings: RewardSettings, servicer: RewardServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(settings: RewardSettings, access: Access, servicer: RewardServicer, metrics: RpcMetrics) -> RpcServer:
     return RpcServer(
         {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.SCORE,
         max_deadline_s=settings.max_deadline_s,
     )
 
 
-def _control_server(settings: RewardSettings, servicer: RewardControlServicer, metrics: RpcMetrics) -> RpcServer:
+def _control_server(
+    settings: RewardSettings, access: Access, servicer: RewardControlServicer, metrics: RpcMetrics
+) -> RpcServer:
     return RpcServer(
         {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_RewardControlServiceServicer_to_server(servicer, server)},
         host=settings.control.host,
         port=settings.control.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.CONTROL,
     )
