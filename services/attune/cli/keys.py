@@ -19,6 +19,7 @@ from attune.domain.errors import InvalidInput
 from attune.platform.access.keys import Key, new_key, read_keys, write_keys
 
 F = TypeVar("F", bound=Callable[..., Any])
+SCOPES = click.Choice([scope.value for scope in Scope])
 
 
 @click.group("keys")
