@@ -43,6 +43,7 @@ class AppPort(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port; 0 takes a free one.")
+    max_connection_age_s: float = Field(1800.0, gt=0, description="A connection is made anew after so long.")
 
 
 class ControlPort(Section):

@@ -42,4 +42,5 @@ class RewardSettings(AccessSettings):
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks at the registry's aliases.")
     batch: Batching = Batching()
     max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -68,9 +68,9 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions, follower.hint)
         app = _app_server(settings, access, servicer, rpc_metrics)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
-        for server in (app, control):
+        for server, notice_s in ((app, settings.notice_s), (control, 0.0)):
             await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
+            stack.push_async_callback(server.stop, settings.grace_s, notice_s)
         await control.set_serving(True)
         log.info("reward: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -89,6 +89,7 @@ def _app_server(settings: RewardSettings, access: Access, servicer: RewardServic
         access=access,
         scope=Scope.SCORE,
         max_deadline_s=settings.max_deadline_s,
+        max_connection_age_s=settings.app.max_connection_age_s,
     )
 
 

@@ -45,4 +45,5 @@ class IngestSettings(EventLogSettings, AccessSettings):
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
     max_timeout_s: float = Field(60.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
     max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -66,6 +66,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             scope=Scope.FEEDBACK,
             max_deadline_s=settings.max_timeout_s,
             max_stream_s=settings.max_stream_s,
+            max_connection_age_s=settings.app.max_connection_age_s,
             options=OPTIONS,
         )
         door = new_door(settings, access, intake, counts)
@@ -78,8 +79,17 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             log.info("ingest serves on %s%s", server.address, f" and {access.scheme}://{door.address}" if door else "")
             await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
-            servicer.drain()
-            await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
+            await _stop(settings, server, servicer, door)
+
+
+async def _stop(settings: IngestSettings, server: RpcServer, servicer: FeedbackServicer, door: HttpDoor | None) -> None:
+    """Both doors say NOT_SERVING, go on for the notice, and end what they have taken."""
+    stopping = asyncio.ensure_future(server.stop(settings.grace_s, settings.notice_s))
+    if door:
+        door.drain()
+    await asyncio.sleep(settings.notice_s)
+    servicer.drain()
+    await asyncio.gather(stopping, *([door.stop()] if door else []))
 
 
 def new_door(settings: IngestSettings, access: Access, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:

@@ -6,6 +6,7 @@ otherwise, under the name of each service and under "" for the whole.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from attune.platform.rpc.interceptors import RpcMetrics, ServerInterceptor
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_CONNECTION_AGE_S, GRACE_SLACK_S = 1800.0, 10.0
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -38,7 +40,9 @@ class RpcServer:
     """`services` maps full service names to what registers their servicer. `port` 0 takes a free one.
 
     `max_stream_s` bounds a stream of requests, `max_deadline_s` any other call, and the former too if that is absent.
-    Callers need keys of `access` made for `scope`. `options` are gRPC's, over those of this module.
+    A connection ends after `max_connection_age_s`, ten per cent more or less so that not all go at once: its callers
+    connect anew, perhaps to another server, and see a renewed certificate; its calls go on to their deadlines. Callers
+    need keys of `access` made for `scope`. `options` are gRPC's, over those of this module.
     AddressInUse if it cannot listen there.
     """
 
@@ -53,13 +57,19 @@ class RpcServer:
         scope: Scope = Scope.CONTROL,
         max_deadline_s: float = 3600.0,
         max_stream_s: float | None = None,
+        max_connection_age_s: float = MAX_CONNECTION_AGE_S,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         interceptor = ServerInterceptor(
             metrics, access.keys, scope, max_deadline_s=max_deadline_s, max_stream_s=max_stream_s or max_deadline_s
         )
+        longest_s = max(max_deadline_s, max_stream_s or 0.0)
+        ages = {
+            "grpc.max_connection_age_ms": round(max_connection_age_s * 1000),
+            "grpc.max_connection_age_grace_ms": round((longest_s + GRACE_SLACK_S) * 1000),
+        }
         self._server = grpc.aio.server(
-            interceptors=[interceptor], options=list((dict(OPTIONS) | dict(options)).items())
+            interceptors=[interceptor], options=list((dict(OPTIONS) | ages | dict(options)).items())
         )
         self._health = health.aio.HealthServicer()
         self._names = ["", *services]
@@ -83,9 +93,11 @@ class RpcServer:
         for name in self._names:
             await self._health.set(name, SERVING if is_serving else NOT_SERVING)
 
-    async def stop(self, grace_s: float) -> None:
-        """NOT_SERVING, no new calls, running ones may take `grace_s` to end."""
+    async def stop(self, grace_s: float, notice_s: float = 0.0) -> None:
+        """NOT_SERVING; after `notice_s`, in which who sends calls here may hear of it, no new calls; then running ones
+        may take `grace_s` to end."""
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(notice_s)
         await self._server.stop(grace_s)
 
 
