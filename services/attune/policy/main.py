@@ -75,13 +75,14 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
-        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
+        writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)
+        servicer = PolicyServicer(writer, settings.defaults.sampling())
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
         app = _app_server(settings, access, servicer, rpc_metrics)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
-        for server in (app, control):
+        for server, notice_s in ((app, settings.notice_s), (control, 0.0)):
             await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
+            stack.push_async_callback(server.stop, settings.grace_s, notice_s)
         await control.set_serving(True)
         log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -101,6 +102,7 @@ def _app_server(settings: PolicySettings, access: Access, servicer: PolicyServic
         access=access,
         scope=Scope.GENERATE,
         max_deadline_s=settings.max_deadline_s,
+        max_connection_age_s=settings.app.max_connection_age_s,
     )
 
 

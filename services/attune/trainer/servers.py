@@ -15,6 +15,7 @@ from attune.client.control import AsyncFeedbackControlClient, AsyncPolicyControl
 from attune.domain.errors import (
     AttuneError,
     DeadlineExceeded,
+    DeadlineUnattainable,
     NoRevision,
     Paused,
     QueueFull,
@@ -26,7 +27,15 @@ from attune.domain.generations import Generation, Purpose, Sampling
 from attune.domain.prompts import Prompt
 from attune.platform.rpc.interceptors import remaining_s
 
-TRANSIENT = (ServerUnavailable, DeadlineExceeded, QueueFull, NoRevision, Paused, RevisionNotLoaded)
+TRANSIENT = (
+    ServerUnavailable,
+    DeadlineExceeded,
+    DeadlineUnattainable,
+    QueueFull,
+    NoRevision,
+    Paused,
+    RevisionNotLoaded,
+)
 PAIRS_PER_CALL = 256
 APP_ID = "attune.trainer"
 R = TypeVar("R")
