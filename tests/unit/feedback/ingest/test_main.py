@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from attune.client import AsyncClient, Receipt
-from attune.domain.errors import AttuneError, ConfigurationInvalid, TopicHasWriter
+from attune.domain.errors import AttuneError, ConfigurationInvalid, ServerUnavailable, TopicHasWriter
 from attune.domain.feedback import FeedbackEvent
 from attune.feedback.ingest.config import HttpSettings, IngestSettings
 from attune.feedback.ingest.main import main
@@ -97,3 +97,18 @@ async def test_the_interpreter_is_left_as_it_was(tmp_path: Path) -> None:
     stop.set()
     await main(settings_in(tmp_path), stop)
     assert (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()) == before
+
+
+async def ask_for_ever(client: AsyncClient) -> None:
+    """Until the server says that it does not serve."""
+    while True:
+        await client.wait_until_serving(0.0)
+
+
+async def test_events_are_still_taken_after_notice_was_given(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path).model_copy(update={"notice_s": 1.0})
+    async with running(settings) as (client, stop):
+        stop.set()
+        with pytest.raises(ServerUnavailable, match="NOT_SERVING"):
+            await ask_for_ever(client)
+        assert isinstance(await client.submit(an_event(1)), Receipt)
