@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.inference.servicer import POOL as INFERENCE_POOL
@@ -51,6 +53,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     torch.set_flush_denormal(True)
     measured = new_metrics()
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
@@ -86,18 +89,17 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
-        writer = Writer(revisions.loaded, engine, recorder, metrics)
+        writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, writer, revisions, rpc_metrics)
-        control = _control_server(settings, control_servicer, rpc_metrics)
-        door = new_door(settings, writer, revisions, HttpMetrics(measured))
-        for server in (app, control):
-            await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
+        app = _app_server(settings, access, writer, revisions, rpc_metrics)
+        control = _control_server(settings, access, control_servicer, rpc_metrics)
+        door = new_door(settings, access, writer, revisions, HttpMetrics(measured))
+        stack.push_async_callback(_stop, settings, app, control, door)
+        await app.start()
+        await control.start()
         if door:
             await door.start(settings.http.host, settings.http.port or 0)
-            stack.push_async_callback(door.stop)
-            log.info("policy: OpenAI's clients on http://%s/v1", door.address)
+            log.info("policy: OpenAI's clients on %s://%s/v1", access.scheme, door.address)
         await control.set_serving(True)
         log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -108,7 +110,18 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
 
 
-def _app_server(settings: PolicySettings, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics) -> RpcServer:
+async def _stop(settings: PolicySettings, app: RpcServer, control: RpcServer, door: HttpServer | None) -> None:
+    """The doors of apps say NOT_SERVING together, go on for the notice, and end what they have taken."""
+    await asyncio.gather(
+        app.stop(settings.grace_s, settings.notice_s),
+        control.stop(settings.grace_s),
+        *([door.stop(settings.notice_s)] if door else []),
+    )
+
+
+def _app_server(
+    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics
+) -> RpcServer:
     defaults = settings.defaults.sampling()
     servicer = PolicyServicer(writer, defaults)
     inference = PolicyInference(settings.policy, writer, defaults, settings.default_app)
@@ -120,14 +133,17 @@ def _app_server(settings: PolicySettings, writer: Writer, revisions: PolicyRevis
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.GENERATE,
         max_deadline_s=settings.max_deadline_s,
         max_stream_s=settings.max_stream_s,
+        max_connection_age_s=settings.app.max_connection_age_s,
         described=INFERENCE_POOL,
     )
 
 
 def new_door(
-    settings: PolicySettings, writer: Writer, revisions: PolicyRevisions, metrics: HttpMetrics
+    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: HttpMetrics
 ) -> HttpServer | None:
     """The door of OpenAI's clients, if the settings give it a port."""
     http, defaults = settings.http, settings.defaults.sampling()
@@ -139,16 +155,21 @@ def new_door(
         door.routes,
         http.limits(settings.grace_s),
         metrics,
+        tls=access.ssl_context(),
         refuse=refused,
         shown_headers=SHOWN_HEADERS,
         cancels=True,
     )
 
 
-def _control_server(settings: PolicySettings, servicer: PolicyControlServicer, metrics: RpcMetrics) -> RpcServer:
+def _control_server(
+    settings: PolicySettings, access: Access, servicer: PolicyControlServicer, metrics: RpcMetrics
+) -> RpcServer:
     return RpcServer(
         {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(servicer, server)},
         host=settings.control.host,
         port=settings.control.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.CONTROL,
     )

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
 from attune.platform.web.settings import HttpPort
@@ -14,9 +15,7 @@ from attune.platform.web.settings import HttpPort
 class HttpSettings(HttpPort):
     """The HTTP door, with those who may come through it."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys.")
-    app_keys: SecretStr = Field(SecretStr(""), description='Keys of apps, as JSON: {"APP": ["KEY", ...]}.')
-    app_keys_file: str = Field("", description="File that holds them instead.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys or token keys.")
     token_keys: SecretStr = Field(
         SecretStr(""), description='Secrets that sign feedback tokens, as JSON: {"APP": {"KEY ID": "SECRET"}}.'
     )
@@ -24,7 +23,7 @@ class HttpSettings(HttpPort):
     max_token_s: float = Field(24 * 3600.0, gt=0, description="Longest lifetime of a feedback token.")
 
 
-class IngestSettings(EventLogSettings):
+class IngestSettings(EventLogSettings, AccessSettings):
     """Everything ingest can be told."""
 
     service: ClassVar[str] = "ingest"
@@ -42,4 +41,5 @@ class IngestSettings(EventLogSettings):
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
     max_timeout_s: float = Field(60.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
     max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

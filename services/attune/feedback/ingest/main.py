@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 import uvloop
 
+from attune.domain.access import Scope
 from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
@@ -19,6 +20,7 @@ from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.feedback.ingest.web.credentials import load_credentials
 from attune.feedback.ingest.web.door import FeedbackDoor
+from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
@@ -39,6 +41,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Serves until the stop or the first failure."""
     set_up_logging(settings.log_level)
     metrics = new_metrics()
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
@@ -60,11 +63,14 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             host=settings.app.host,
             port=settings.app.port,
             metrics=RpcMetrics(metrics),
+            access=access,
+            scope=Scope.FEEDBACK,
             max_deadline_s=settings.max_timeout_s,
             max_stream_s=settings.max_stream_s,
+            max_connection_age_s=settings.app.max_connection_age_s,
             options=OPTIONS,
         )
-        door = new_door(settings, intake, HttpMetrics(metrics))
+        door = new_door(settings, access, intake, HttpMetrics(metrics))
         await server.start()
         try:
             if door:
@@ -72,20 +78,31 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
                 door.set_serving(True)
             await server.set_serving(True)
             stack.enter_context(tuned_interpreter())
-            log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
+            log.info("ingest serves on %s%s", server.address, f" and {access.scheme}://{door.address}" if door else "")
             await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
-            servicer.drain()
-            await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
+            await _stop(settings, server, servicer, door)
 
 
-def new_door(settings: IngestSettings, intake: Intake, metrics: HttpMetrics) -> HttpServer | None:
+async def _stop(
+    settings: IngestSettings, server: RpcServer, servicer: FeedbackServicer, door: HttpServer | None
+) -> None:
+    """Both doors say NOT_SERVING, go on for the notice, and end what they have taken."""
+    stopping = asyncio.ensure_future(server.stop(settings.grace_s, settings.notice_s))
+    if door:
+        door.set_serving(False)
+    await asyncio.sleep(settings.notice_s)
+    servicer.drain()
+    await asyncio.gather(stopping, *([door.stop()] if door else []))
+
+
+def new_door(settings: IngestSettings, access: Access, intake: Intake, metrics: HttpMetrics) -> HttpServer | None:
     """The HTTP door, if the settings give it a port. ConfigurationInvalid for keys that do not hold."""
     http = settings.http
     if http.port is None:
         return None
-    door = FeedbackDoor(intake, load_credentials(http), timeout_s=http.timeout_s)
-    return HttpServer(door.routes, http.limits(settings.grace_s), metrics)
+    door = FeedbackDoor(intake, load_credentials(http, access.keys), timeout_s=http.timeout_s)
+    return HttpServer(door.routes, http.limits(settings.grace_s), metrics, tls=access.ssl_context())
 
 
 @contextmanager

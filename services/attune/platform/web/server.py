@@ -1,4 +1,4 @@
-"""The HTTP server of one door: limits, errors in one form, what browsers must be told, health, and a stop that drains.
+"""The HTTP server of one door: TLS, limits, errors in one form, what browsers must be told, health, a stop that drains.
 
 A request is checked from outside in: origin, room, size; then its route answers. An AttuneError leaves in the form that
 the door gives errors. A request has `timeout_s` until its answer begins; an answer that is a stream bounds itself.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -68,7 +69,7 @@ async def within(timeout_s: float) -> AsyncIterator[asyncio.Timeout]:
 
 class HttpServer:
     """See the module. `refuse` gives errors their form; `shown_headers` are those that scripts of pages may read.
-    With `cancels` a request ends when its caller goes."""
+    With `cancels` a request ends when its caller goes. With a context for it, `tls`, the door speaks TLS."""
 
     def __init__(
         self,
@@ -76,11 +77,12 @@ class HttpServer:
         limits: HttpLimits,
         metrics: HttpMetrics,
         *,
+        tls: ssl.SSLContext | None = None,
         refuse: Refuse = refused,
         shown_headers: Sequence[str] = (),
         cancels: bool = False,
     ) -> None:
-        self._limits, self._metrics, self._refuse = limits, metrics, refuse
+        self._limits, self._metrics, self._tls, self._refuse = limits, metrics, tls, refuse
         self._for_pages = {
             "Vary": "Origin",
             "Access-Control-Expose-Headers": ", ".join(["Retry-After", *shown_headers]),
@@ -109,16 +111,18 @@ class HttpServer:
         """Listens; `address` then says where, for port 0 takes a free one. OSError if the port is taken."""
         log.addFilter(self._is_ours)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        await web.TCPSite(self._runner, host, port, ssl_context=self._tls).start()
         self.address = "{}:{}".format(*self._runner.addresses[0][:2])
 
     def set_serving(self, is_serving: bool) -> None:
         """What health says from now on, so that callers come or go elsewhere; requests are served either way."""
         self._is_serving = is_serving
 
-    async def stop(self) -> None:
-        """No new requests; running ones may take `grace_s` to end."""
+    async def stop(self, notice_s: float = 0.0) -> None:
+        """NOT_SERVING; after `notice_s`, in which who sends requests here may hear of it, no new ones; then those that
+        run may take `grace_s` to end."""
         self.set_serving(False)
+        await asyncio.sleep(notice_s)
         await self._runner.cleanup()
         log.removeFilter(self._is_ours)
 

@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 from attune.api.inference.v2 import inference_pb2
-from attune.api.reward.v1 import reward_pb2
+from attune.api.reward.v1 import reward_pb2, reward_pb2_grpc
 from attune.domain.errors import AddressInUse
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -103,6 +103,58 @@ async def test_an_option_given_stands_over_the_usual_one() -> None:
             await check(health_pb2.HealthCheckRequest(service="x" * 200), timeout=5)
     await server.stop(0)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_old_connection_ends_without_its_calls() -> None:
+    peers: list[str] = []
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow_at_first(request, context) -> reward_pb2.ScoreResponse:
+        peers.append(context.peer())
+        if len(peers) == 1:
+            began.set()
+            await may_end.wait()
+        return reward_pb2.ScoreResponse(revision="done")
+
+    async with echo(slow_at_first, max_connection_age_s=0.1) as running:
+        first = asyncio.create_task(running.score(60.0))
+        await began.wait()
+        async with asyncio.timeout(30):
+            while len(set(peers)) < 2:
+                await running.score(20.0)
+        may_end.set()
+        assert (await first).revision == "done"
+
+
+async def test_calls_are_still_taken_after_notice_was_given() -> None:
+    async with echo(answer) as running:
+        await running.server.set_serving(True)
+        stopping = asyncio.create_task(running.server.stop(5.0, notice_s=60.0))
+        async with asyncio.timeout(10):
+            while await health(running.channel, "") != "NOT_SERVING":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await running.score()).revision == "yes"
+        assert not stopping.done()
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_call_that_sends_nothing_for_long_outlives_the_pings_of_its_client() -> None:
+    """A client pings every ten seconds, the least that gRPC allows; a server that does not permit it hangs up at the
+    fifth ping without data."""
+
+    async def long(request, context) -> reward_pb2.ScoreResponse:
+        await asyncio.sleep(56)
+        return reward_pb2.ScoreResponse(revision="done")
+
+    pinging = [("grpc.keepalive_time_ms", 10_000), ("grpc.http2.max_pings_without_data", 0)]
+    async with (
+        echo(long, max_deadline_s=100.0) as running,
+        grpc.aio.insecure_channel(running.server.address, options=pinging) as channel,
+    ):
+        stub = reward_pb2_grpc.RewardServiceStub(channel)
+        assert (await stub.Score(reward_pb2.ScoreRequest(), timeout=90)).revision == "done"
 
 
 async def test_a_stop_lets_running_calls_end() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,12 +15,14 @@ import pytest
 from aiohttp import web
 from attune.client.errors import from_status
 from attune.domain.errors import DeadlineExceeded, InvalidInput, QueueFull
+from attune.platform.access.tls import CertificateFiles, ServerCertificates
 from attune.platform.web.bodies import json_of
 from attune.platform.web.server import CALLER_GONE, HttpMetrics, HttpServer
 from attune.platform.web.settings import HttpLimits
 from google.protobuf.json_format import Parse
 from google.rpc import status_pb2
 from prometheus_client import CollectorRegistry
+from support.certificates import Authority
 from support.eventually import eventually
 
 PAGE = "https://shop.example"
@@ -71,7 +75,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def opened(*, is_gated: bool = False, cancels: bool = False, **limits: Any) -> AsyncIterator[Caller]:
+async def opened(
+    *, is_gated: bool = False, cancels: bool = False, tls: ssl.SSLContext | None = None, **limits: Any
+) -> AsyncIterator[Caller]:
     registry, door = CollectorRegistry(), Door()
     if not is_gated:
         door.gate.set()
@@ -79,6 +85,7 @@ async def opened(*, is_gated: bool = False, cancels: bool = False, **limits: Any
         [web.post("/v1/echo", door.echo), web.get("/v1/stream", door.stream)],
         HttpLimits(origins=frozenset([PAGE]), **limits),
         HttpMetrics(registry),
+        tls=tls,
         shown_headers=["Attune-Thing"],
         cancels=cancels,
     )
@@ -233,3 +240,31 @@ async def test_a_stop_answers_what_runs() -> None:
         caller.door.gate.set()
         assert (await running)[0].status == 200
         await stopping
+
+
+async def test_requests_are_still_taken_after_notice_was_given(caller: Caller) -> None:
+    caller.server.set_serving(True)
+    stopping = asyncio.create_task(caller.server.stop(notice_s=60.0))
+    await asyncio.sleep(0)
+    async with caller.session.get(caller.url("/v1/health")) as response:
+        assert response.status == 503
+    assert (await caller.post())[0].status == 200
+    assert not stopping.done()
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.server()
+    certificates = ServerCertificates(CertificateFiles(pair.certificate, pair.key, authority.file))
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    async with opened(tls=certificates.ssl_context()) as caller:
+        url = f"https://{caller.server.address}/v1/echo"
+        async with caller.session.post(url, json={}, ssl=trusting) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await caller.session.post(url, json={})
+        with pytest.raises(aiohttp.ClientError):
+            await caller.post()
+        assert caller.door.reached == 1

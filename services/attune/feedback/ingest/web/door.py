@@ -18,9 +18,10 @@ from attune.api.types.v1.feedback_pb2 import FeedbackEvent as Event
 from attune.domain.errors import AttuneError, InvalidInput
 from attune.feedback.ingest.acceptor import Outcome
 from attune.feedback.ingest.answers import Answers
+from attune.feedback.ingest.caller import Caller
 from attune.feedback.ingest.intake import MAX_EVENTS, Intake
 from attune.feedback.ingest.web.bodies import read_event, to_json, without_prefix
-from attune.feedback.ingest.web.credentials import Caller, Credentials
+from attune.feedback.ingest.web.credentials import Credentials
 from attune.platform.web.bodies import json_of
 
 OPENAPI = resources.files("attune.feedback.ingest.web").joinpath("openapi.json")

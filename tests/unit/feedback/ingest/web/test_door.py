@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -31,6 +32,7 @@ from attune.feedback.ingest.intake import MAX_EVENTS, Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.web.credentials import Credentials
 from attune.feedback.ingest.web.door import FeedbackDoor
+from attune.platform.access.keys import KeyStore, new_key, write_keys
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.platform.web.settings import HttpLimits
@@ -42,9 +44,9 @@ from prometheus_client import CollectorRegistry
 from support.eventually import eventually
 from unit.feedback.ingest.gated import GatedProducer, stored
 
-KEY, SECRET = "k" * 16, "s" * 32
-CLOSED = Credentials({"shop": [KEY]}, {"shop": {"1": SECRET}}, max_token_s=3600)
-OPEN = Credentials({}, {}, max_token_s=3600)
+SECRET = "s" * 32
+KEY, KEPT = new_key("shop", ["feedback"])
+OPEN = Credentials(KeyStore(), {}, max_token_s=3600)
 
 
 class Caller:
@@ -96,9 +98,11 @@ async def caller(gated: GatedProducer) -> AsyncIterator[Caller]:
 
 
 @pytest.fixture
-async def guarded(gated: GatedProducer) -> AsyncIterator[Caller]:
+async def guarded(gated: GatedProducer, tmp_path: Path) -> AsyncIterator[Caller]:
     gated.gate.set()
-    async with opened(gated, CLOSED) as caller:
+    write_keys(tmp_path / "keys.json", [KEPT])
+    closed = Credentials(KeyStore(tmp_path / "keys.json"), {"shop": {"1": SECRET}}, max_token_s=3600)
+    async with opened(gated, closed) as caller:
         yield caller
 
 
