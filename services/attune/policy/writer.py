@@ -29,7 +29,7 @@ from attune.domain.ids import completion_id, uuid7
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.deadline import remaining_s
 from attune.policy.engine import Engine, Job
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder

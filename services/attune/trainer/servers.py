@@ -25,7 +25,7 @@ from attune.domain.errors import (
 from attune.domain.examples import Example
 from attune.domain.generations import Generation, Purpose, Sampling
 from attune.domain.prompts import Prompt
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.deadline import remaining_s
 
 TRANSIENT = (
     ServerUnavailable,

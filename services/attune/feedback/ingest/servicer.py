@@ -21,7 +21,8 @@ from attune.feedback.ingest.caller import Caller
 from attune.feedback.ingest.intake import MAX_EVENTS, Intake, Protos, Taken
 from attune.feedback.ingest.reading import parse
 from attune.feedback.ingest.stream import FeedbackStream
-from attune.platform.rpc.interceptors import caller, remaining_s
+from attune.platform.deadline import remaining_s
+from attune.platform.rpc.interceptors import caller
 
 SERVICE = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
 

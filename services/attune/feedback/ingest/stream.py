@@ -20,7 +20,7 @@ from attune.feedback.ingest.answers import Answers
 from attune.feedback.ingest.caller import ANYBODYS, Caller
 from attune.feedback.ingest.intake import MAX_EVENTS, Intake, Taken
 from attune.feedback.ingest.reading import parse
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.deadline import remaining_s
 
 WINDOW_EVENTS = 1000
 WINDOW_BYTES = 4 * MIB

@@ -26,25 +26,19 @@ from attune.domain.access import ANYBODY, Identity, Scope
 from attune.domain.errors import AttuneError, DeadlineExceeded, DeadlineRequired
 from attune.domain.status import to_status
 from attune.platform.access.keys import KeyStore
+from attune.platform.deadline import set_deadline
 
 log = logging.getLogger(__name__)
 EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
 DEADLINE_OPTIONAL = "/inference."
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 _identity: ContextVar[Identity] = ContextVar("identity", default=ANYBODY)
 
 
 def caller() -> Identity:
     """Who makes the call being served."""
     return _identity.get()
-
-
-def remaining_s(at_most: float) -> float:
-    """Seconds left of the call being served, to pass on to the calls made for it; never more than `at_most`."""
-    deadline = _deadline.get()
-    return at_most if deadline is None else max(0.0, min(at_most, deadline - time.monotonic()))
 
 
 class RpcMetrics:
@@ -93,7 +87,7 @@ class _Within:
         if left is None and not method.startswith(DEADLINE_OPTIONAL):
             raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
         allowed = max_deadline_s if left is None else min(left, max_deadline_s)
-        _deadline.set(time.monotonic() + allowed)
+        set_deadline(allowed)
         self._limit = asyncio.timeout(allowed)
 
     async def __aenter__(self) -> None:

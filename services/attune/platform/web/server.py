@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from attune.domain.errors import AttuneError, DeadlineExceeded, InvalidInput, PermissionDenied, QueueFull
+from attune.platform.deadline import set_deadline
 from attune.platform.web.refusals import refused
 from attune.platform.web.settings import HttpLimits
 
@@ -162,6 +163,7 @@ class HttpServer:
             return self._refuse(InvalidInput(f"the body cannot be read: {error}"))
 
     async def _in_time(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        set_deadline(self._limits.timeout_s)
         async with within(self._limits.timeout_s) as limit:
             request[_LIMIT] = limit
             try:

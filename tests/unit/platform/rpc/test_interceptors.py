@@ -16,7 +16,8 @@ from attune.domain.access import ANYBODY, Scope
 from attune.domain.errors import AttuneError, InvalidInput, QueueFull
 from attune.platform.access.keys import KeyStore, new_key, write_keys
 from attune.platform.access.settings import Access
-from attune.platform.rpc.interceptors import RpcMetrics, caller, remaining_s
+from attune.platform.deadline import remaining_s
+from attune.platform.rpc.interceptors import RpcMetrics, caller
 from attune.platform.rpc.server import RpcServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc

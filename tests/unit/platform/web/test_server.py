@@ -16,6 +16,7 @@ from aiohttp import web
 from attune.client.errors import from_status
 from attune.domain.errors import DeadlineExceeded, InvalidInput, QueueFull
 from attune.platform.access.tls import CertificateFiles, ServerCertificates
+from attune.platform.deadline import remaining_s
 from attune.platform.web.bodies import json_of
 from attune.platform.web.server import CALLER_GONE, HttpMetrics, HttpServer
 from attune.platform.web.settings import HttpLimits
@@ -35,10 +36,12 @@ class Door:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     reached: int = 0
     ended: int = 0
+    left_s: float = 0.0
 
     async def echo(self, request: web.Request) -> web.Response:
         body = await json_of(request)
         self.reached += 1
+        self.left_s = remaining_s(1e9)
         try:
             await self.gate.wait()
             return web.json_response(body)
@@ -173,6 +176,12 @@ async def test_a_body_that_never_ends_is_not_waited_for() -> None:
         response, text = await caller.post(slow())
         error = from_status(Parse(text, status_pb2.Status()))
         assert (response.status, type(error)) == (504, DeadlineExceeded)
+
+
+async def test_the_time_left_is_known_to_the_route() -> None:
+    async with opened(timeout_s=20.0) as caller:
+        await caller.post()
+        assert 0.0 < caller.door.left_s <= 20.0
 
 
 async def test_an_answer_that_has_begun_may_take_longer() -> None:

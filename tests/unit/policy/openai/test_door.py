@@ -229,6 +229,22 @@ async def test_a_full_queue_is_a_rate_limit(door: Opened) -> None:
     door.server.engine.resume()
 
 
+async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_to_come_back(door: Opened) -> None:
+    door.server.engine._pace.saw_turn(100.0)  # seconds a token, of which the door gives 60 to a request
+    door.server.engine._pace.saw_end(1, 1)
+    door.server.engine.pause("so that one waits")
+    waiting = asyncio.create_task(chat(door))
+    await eventually(lambda: door.server.engine.queued_completions == 1)
+    with pytest.raises(openai.InternalServerError) as raised:
+        await chat(door)
+    assert (raised.value.status_code, raised.value.code) == (503, "deadline_unattainable")
+    assert int(raised.value.response.headers["retry-after"]) >= 1
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await eventually(lambda: door.server.engine.queued_completions == 0)
+    door.server.engine.resume()
+
+
 @pytest.mark.parametrize("is_streaming", [False, True])
 async def test_a_caller_who_goes_cancels_what_waits(door: Opened, is_streaming: bool) -> None:
     door.server.engine.pause("so that it waits")

@@ -9,8 +9,10 @@ from aiohttp import web
 from attune.domain.errors import (
     BY_REASON,
     AttuneError,
+    DeadlineUnattainable,
     GenerationIdReused,
     InvalidInput,
+    PermissionDenied,
     PromptTooLong,
     QueueFull,
     RevisionUnknown,
@@ -23,7 +25,7 @@ from attune.policy.openai.refusals import error_body, refused
 @pytest.mark.parametrize("cls", BY_REASON.values(), ids=BY_REASON)
 def test_every_error_has_its_status_and_all_four_fields(cls: type[AttuneError]) -> None:
     response = refused(cls("words"))
-    assert response.status == http_status(cls("words"))
+    assert response.status == (503 if cls is DeadlineUnattainable else http_status(cls("words")))
     assert json.loads(response.text or "")["error"].keys() == {"message", "type", "param", "code"}
 
 
@@ -35,9 +37,11 @@ def test_every_error_has_its_status_and_all_four_fields(cls: type[AttuneError]) 
         (PromptTooLong("long"), "invalid_request_error", None, "context_length_exceeded"),
         (QueueFull("full"), "rate_limit_error", None, "queue_full"),
         (Unauthenticated("who?"), "authentication_error", None, "unauthenticated"),
+        (PermissionDenied("not this"), "permission_error", None, "permission_denied"),
+        (DeadlineUnattainable("too slow"), "server_error", None, "deadline_unattainable"),
         (AttuneError("odd"), "server_error", None, "internal"),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_a_kind_of_error_is_called_as_openai_calls_it(error: AttuneError, kind: str, param: str, code: str) -> None:
     found = error_body(error)["error"]
@@ -46,6 +50,8 @@ def test_a_kind_of_error_is_called_as_openai_calls_it(error: AttuneError, kind: 
 
 def test_headers_say_whether_to_come_back() -> None:
     assert refused(QueueFull("full", retry_after_s=0.2)).headers["Retry-After"] == "1"
+    assert refused(DeadlineUnattainable("slow", retry_after_s=2.5)).headers["Retry-After"] == "3"
+    assert refused(Unauthenticated("who?")).headers["WWW-Authenticate"] == "Bearer"
     assert refused(GenerationIdReused("used")).headers["x-should-retry"] == "false"
     assert "x-should-retry" not in refused(QueueFull("full")).headers
 
