@@ -181,15 +181,18 @@ async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: Lo
 
 async def test_rollouts_that_wait_do_not_count_against_a_users_deadline(policy: LoadedPolicy) -> None:
     async with Running(EngineLimits(running=1)) as running:
-        await learn_the_pace(policy, running)
+        running.engine._pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
+        running.engine._pace.saw_end(1, 1)
+        running.engine.pause("so that jobs wait")
         rollout = asyncio.create_task(tokens(running.engine, job(policy, max_tokens=50, purpose=Purpose.ROLLOUT)))
         await eventually(lambda: running.engine.queued_completions == 1)
-        user = asyncio.create_task(tokens(running.engine, job(policy, deadline=time.monotonic())))
-        await eventually(lambda: running.engine.queued_completions == 2)
-        user.cancel()
+        deadline = time.monotonic() + 30
+        with pytest.raises(DeadlineUnattainable):
+            await tokens(running.engine, job(policy, deadline=deadline, purpose=Purpose.ROLLOUT))
+        user = asyncio.create_task(tokens(running.engine, job(policy, deadline=deadline)))
+        await eventually(lambda: user.done() or running.engine.queued_completions == 2)
         running.engine.resume()
-        assert len((await rollout)[0]) == 50
-        await asyncio.gather(user, return_exceptions=True)
+        assert (len((await user)[0]), len((await rollout)[0])) == (8, 50)
 
 
 async def test_who_waited_past_the_deadline_is_refused_before_the_prompt_is_read(policy: LoadedPolicy) -> None:
