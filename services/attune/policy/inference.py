@@ -21,6 +21,7 @@ from attune.domain.ids import completion_id
 from attune.domain.prompts import conversation_from_json
 from attune.platform.inference.servicer import FINAL, version_of
 from attune.platform.inference.tensors import TensorType, add_texts, asked_outputs, read_parameters, read_texts
+from attune.platform.rpc.interceptors import caller
 from attune.policy.writer import Delta, Writer, Written
 
 Response = inference_pb2.ModelInferResponse
@@ -42,7 +43,7 @@ PARAMETERS: Mapping[str, type] = SAMPLING | {
 
 
 class PolicyInference:
-    """See the module. `app_id` is whose requests are that do not say."""
+    """See the module. `app_id` is whose requests are when neither they nor the caller's key say."""
 
     platform = "attune_policy"
     inputs = (TensorType("text_input", length=1), TensorType("messages", length=1), TensorType("stop"))
@@ -55,7 +56,8 @@ class PolicyInference:
     async def infer(
         self, request: inference_pb2.ModelInferRequest, *, is_streaming: bool
     ) -> AsyncGenerator[Response, None]:
-        """Answers to a request. What Writer.write raises, and InvalidInput that names a tensor or a parameter."""
+        """Answers to a request. What Writer.write raises, InvalidInput that names a tensor or a parameter, and
+        PermissionDenied for an app that is not the caller's."""
         asked, outputs = self._read(request), asked_outputs(request, self.outputs)
         left, last = asked.sampling.completions, Response()
         async with aclosing(self._writer.write(asked, is_streaming=is_streaming)) as steps:
@@ -70,10 +72,10 @@ class PolicyInference:
 
     def _read(self, request: inference_pb2.ModelInferRequest) -> GenerateRequest:
         texts = read_texts(request, self.inputs)
-        given = read_parameters(request, PARAMETERS)
+        given, who = read_parameters(request, PARAMETERS), caller()
         try:
             proto = policy_pb2.GenerateRequest(
-                app_id=given.get("app_id", self._app_id),
+                app_id=who.app_id(given.get("app_id", who.name or self._app_id), "parameters.app_id"),
                 generation_id=given.get("generation_id"),
                 subject_id=given.get("subject_id"),
                 prompt=_prompt(texts),

@@ -13,10 +13,12 @@ import torch
 from attune.api.events.v1 import events_pb2
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.client import NO_RETRY, AsyncClient
+from attune.domain.access import Scope
 from attune.domain.generations import Generation, Sampling
 from attune.domain.revisions import ModelName
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
+from attune.platform.access.settings import OPEN, Access
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.inference.servicer import InferenceServicer
@@ -96,9 +98,14 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, limits: EngineLimits | None = None, log: MemoryEventLog | None = None, family: str = "llama"
+    folder: Path,
+    *,
+    limits: EngineLimits | None = None,
+    log: MemoryEventLog | None = None,
+    family: str = "llama",
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
-    """A server whose revision 1 is live."""
+    """A server whose revision 1 is live; `access` is asked for at its app port."""
     shop, log = Shop(folder), log or MemoryEventLog()
     await shop.promote(shop.publish(family=family))
     engine = Engine(limits or EngineLimits(), shop.metrics)
@@ -116,6 +123,8 @@ async def serving(
             host="127.0.0.1",
             port=0,
             metrics=RpcMetrics(shop.measured),
+            access=access,
+            scope=Scope.GENERATE,
         )
         control = RpcServer(
             {

@@ -6,16 +6,19 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.platform.access.settings import Access
 from support.eventually import eventually
 from tritonclient import grpc as blocking
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
-from unit.policy.serving import Server
+from unit.policy.serving import Server, serving
 
 ASKED = "Where is my order?"
 REVISION = "policies/support/revisions/1"
@@ -44,13 +47,15 @@ async def triton(server: Server) -> AsyncIterator[InferenceServerClient]:
         yield client
 
 
-async def stream(client: InferenceServerClient, *requests: dict[str, Any]) -> list[InferResult]:
+async def stream(
+    client: InferenceServerClient, *requests: dict[str, Any], headers: dict[str, str] | None = None
+) -> list[InferResult]:
     async def asked() -> AsyncIterator[dict[str, Any]]:
         for i, request in enumerate(requests):
             yield {"model_name": "support", "request_id": str(i)} | request
 
     found = []
-    async for result, error in client.stream_infer(asked()):
+    async for result, error in client.stream_infer(asked(), headers=headers):
         if error is not None:
             raise error
         found.append(result)
@@ -183,3 +188,37 @@ async def test_the_blocking_client_works_too(server: Server) -> None:
 
     whole, streamed = await asyncio.to_thread(ask)
     assert whole == streamed
+
+
+SHOP, SHOP_KEPT = new_key("shop", ["generate"])
+BEARER = {"authorization": f"Bearer {SHOP}"}
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Server]:
+    write_keys(tmp_path / "keys.json", [SHOP_KEPT])
+    async with serving(tmp_path, access=Access(KeyStore(tmp_path / "keys.json"))) as server:
+        yield server
+
+
+async def test_a_key_speaks_for_its_app_and_need_not_name_it(guarded: Server) -> None:
+    asked: dict[str, Any] = {"inputs": tensors(text_input=ASKED)}
+    async with InferenceServerClient(guarded.address) as client:
+        await client.infer("support", **asked, headers=BEARER)
+        await client.infer("support", **asked, parameters={"app_id": "shop"}, headers=BEARER)
+        await stream(client, asked, headers=BEARER)
+    assert [generation.app_id for generation in guarded.recorded()] == ["shop"] * 3
+
+
+async def test_a_key_speaks_for_no_other_app(guarded: Server) -> None:
+    asked: dict[str, Any] = {"inputs": tensors(text_input=ASKED), "parameters": {"app_id": "forum"}}
+    async with InferenceServerClient(guarded.address) as client:
+        with pytest.raises(InferenceServerException, match=r"parameters\.app_id: must be shop") as raised:
+            await client.infer("support", **asked, headers=BEARER)
+        with pytest.raises(InferenceServerException, match=r"PERMISSION_DENIED: parameters\.app_id"):
+            await stream(client, asked, headers=BEARER)
+        with pytest.raises(InferenceServerException) as keyless:
+            await client.infer("support", tensors(text_input=ASKED))
+    assert raised.value.status() == "StatusCode.PERMISSION_DENIED"
+    assert keyless.value.status() == "StatusCode.UNAUTHENTICATED"
+    assert guarded.recorded() == []
