@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from attune.domain.generations import Sampling
 from attune.platform.access.settings import AccessSettings
-from attune.platform.config import LOOPBACK, AppPort, ControlPort, LogLevel, Section
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
 from attune.platform.web.settings import HttpPort
 from attune.policy.engine import EngineLimits
@@ -40,17 +40,9 @@ class EngineSettings(Section):
 
 
 class HttpSettings(HttpPort):
-    """Where OpenAI's clients call. Loopback only: nothing here checks who calls."""
+    """Where OpenAI's clients call."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; loopback.")
     timeout_s: float = Field(600.0, gt=0, description="How long a request may take, and a stream once it has begun.")
-
-    @field_validator("host")
-    @classmethod
-    def _is_loopback(cls, host: str) -> str:
-        if host not in LOOPBACK:
-            raise ValueError("the HTTP door listens on loopback only, since callers are not yet asked who they are")
-        return host
 
 
 class PolicySettings(EventLogSettings, AccessSettings):

@@ -14,7 +14,7 @@ from attune.domain.access import Scope
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
-from attune.platform.access.settings import Access, open_access
+from attune.platform.access.settings import Access, open_access, warn_of_others
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.inference.servicer import POOL as INFERENCE_POOL
@@ -149,8 +149,11 @@ def new_door(
     http, defaults = settings.http, settings.defaults.sampling()
     if http.port is None:
         return None
+    warn_of_others(http.host, access)
     reader = Reader(ModelName("policies", settings.policy), defaults, settings.default_app)
-    door = OpenAiDoor(writer, reader, revisions.loaded, revisions.create_time, timeout_s=http.timeout_s)
+    door = OpenAiDoor(
+        writer, reader, revisions.loaded, revisions.create_time, keys=access.keys, timeout_s=http.timeout_s
+    )
     return HttpServer(
         door.routes,
         http.limits(settings.grace_s),

@@ -26,11 +26,15 @@ def test_what_is_said_reaches_sampling_and_engine() -> None:
     assert settings.engine.limits() == EngineLimits(2, 3, 4, 0.5)
 
 
+def test_the_http_door_may_open_to_others_as_the_app_port_may() -> None:
+    settings = load_settings(PolicySettings, ["http.host=0.0.0.0", "http.port=7301", "app.host=0.0.0.0"])
+    assert (settings.http.host, settings.http.port, settings.http.limits(1.0).timeout_s) == ("0.0.0.0", 7301, 600.0)
+
+
 @pytest.mark.parametrize(
     "flag",
     [
         "control.host=0.0.0.0",
-        "http.host=0.0.0.0",
         "dtype=float16",
         "defaults.temperature=0",
         "defaults.top_p=1.5",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from attune.client import NO_RETRY, Access, AsyncClient
 from attune.client.control import AsyncPolicyControlClient
@@ -19,10 +21,13 @@ from attune.platform.config import AppPort, ControlPort
 from attune.platform.registry.registry import Registry
 from attune.policy.config import HttpSettings, PolicySettings
 from attune.policy.main import APP_SERVICE, CONTROL_SERVICE, main
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AuthenticationError, DefaultAsyncHttpxClient, PermissionDeniedError
 from support.certificates import Authority
 from support.reflection import listed_services
 from tiny_models import tiny_policy_folder
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 from unit.policy.serving import MODEL
 
 
@@ -199,6 +204,50 @@ async def test_with_keys_and_certificates_each_port_obeys_its_own(
         with pytest.raises(PermissionDenied):
             await anext(forum.stream("hello"))
         assert not (await operator.status()).paused
+    stop.set()
+    await process
+
+
+async def test_the_doors_of_other_clients_show_the_certificate_and_ask_for_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune.policy.main.set_up_logging", lambda level: None)
+    authority = Authority(tmp_path)
+    server = authority.server()
+    (shop, shop_kept), (scorer, scorer_kept) = new_key("shop", ["generate"]), new_key("shop", ["score"])
+    write_keys(tmp_path / "keys.json", [shop_kept, scorer_kept])
+    settings = settings_in(
+        tmp_path,
+        0.02,
+        http=HttpSettings(port=free_port()),
+        tls=TlsSettings(cert_file=str(server.certificate), key_file=str(server.key)),
+        keys_file=str(tmp_path / "keys.json"),
+    )
+    publish_stable(Registry(settings.registry), 1, tmp_path / "one")
+    stop = asyncio.Event()
+    process = asyncio.create_task(main(settings, stop))
+    app, url = f"127.0.0.1:{settings.app.port}", f"https://127.0.0.1:{settings.http.port}/v1"
+    access = Access(tls=True, ca_file=str(authority.file), bearer=shop)
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    text = [InferInput("text_input", [1], "BYTES").set_data_from_numpy(np.array([b"hello"], dtype=np.object_))]
+    async with (
+        AsyncClient(app_id="shop", policy_address=app, retry=NO_RETRY, access=access) as client,
+        AsyncOpenAI(base_url=url, api_key=shop, http_client=DefaultAsyncHttpxClient(verify=trusting)) as openai,
+        InferenceServerClient(app, ssl=True, root_certificates=str(authority.file)) as triton,
+    ):
+        await client.wait_until_serving(30)
+        answer = await openai.completions.create(model="support", prompt="hello")
+        assert answer.attune["app_id"] == "shop"  # type: ignore[attr-defined]
+        await triton.infer("support", text, headers={"authorization": f"Bearer {shop}"})
+        for bearer, error, status in (
+            (scorer, PermissionDeniedError, "PERMISSION_DENIED"),
+            ("none", AuthenticationError, "UNAUTHENTICATED"),
+        ):
+            with pytest.raises(error):
+                await openai.with_options(api_key=bearer).completions.create(model="support", prompt="hello")
+            with pytest.raises(InferenceServerException) as raised:
+                await triton.infer("support", text, headers={"authorization": f"Bearer {bearer}"})
+            assert raised.value.status() == f"StatusCode.{status}"
     stop.set()
     await process
 

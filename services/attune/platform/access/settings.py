@@ -86,12 +86,15 @@ def open_access(settings: AccessSettings) -> Access:
         ServerCertificates(files) if files else None,
     )
     for port in (getattr(settings, name) for name in type(settings).model_fields):
-        if isinstance(port, AppPort | ControlPort) and port.host not in LOOPBACK:
-            _warn(port.host, access)
+        if isinstance(port, AppPort | ControlPort):
+            warn_of_others(port.host, access)
     return access
 
 
-def _warn(host: str, access: Access) -> None:
+def warn_of_others(host: str, access: Access) -> None:
+    """Logs what a port that listens on `host` leaves open to other machines."""
+    if host in LOOPBACK:
+        return
     if access.keys.is_open:
         log.warning("everybody who reaches %s may call: no keys_file is set", host)
     elif not access.certificates:

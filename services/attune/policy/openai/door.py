@@ -1,6 +1,7 @@
 """The routes of the OpenAI-compatible door: chat completions, completions, and the models that may be asked for.
 
-Behind them is the writer that also answers gRPC: the same checks, batches, priorities and records. A request that fails
+Behind them is the writer that also answers gRPC: the same checks, batches, priorities and records. A caller must bring
+a key for generating, unless the server asks for none, and then speaks for the key's app. A request that fails
 before its first token is answered with an HTTP status, a stream that fails later ends with an event that holds the
 error and without [DONE]. When the caller goes, the generation is cancelled.
 """
@@ -15,9 +16,11 @@ from typing import Any
 
 from aiohttp import web
 
+from attune.domain.access import Identity, Scope
 from attune.domain.errors import AttuneError, RevisionUnknown
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import LoadedRevisions
+from attune.platform.access.keys import KeyStore
 from attune.platform.web.bodies import json_of
 from attune.platform.web.server import within
 from attune.policy.openai.answers import COMPLETION_IDS, GENERATION_ID, REQUEST_ID, REVISION, Answers, headers_of
@@ -41,10 +44,11 @@ class OpenAiDoor:
         revisions: LoadedRevisions[LoadedPolicy],
         create_time: Callable[[str], float],
         *,
+        keys: KeyStore,
         timeout_s: float,
     ) -> None:
         self._writer, self._reader, self._revisions = writer, reader, revisions
-        self._create_time, self._timeout_s = create_time, timeout_s
+        self._create_time, self._keys, self._timeout_s = create_time, keys, timeout_s
         self.routes = [
             web.post("/v1/chat/completions", self._chat),
             web.post("/v1/completions", self._text),
@@ -53,10 +57,16 @@ class OpenAiDoor:
         ]
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._complete(request, self._reader.chat(await json_of(request), request.headers))
+        caller = self._caller(request)
+        return await self._complete(request, self._reader.chat(await json_of(request), request.headers, caller))
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
-        return await self._complete(request, self._reader.text(await json_of(request), request.headers))
+        caller = self._caller(request)
+        return await self._complete(request, self._reader.text(await json_of(request), request.headers, caller))
+
+    def _caller(self, request: web.Request) -> Identity:
+        """Who calls: asked before anything else of the request is read. Unauthenticated, PermissionDenied."""
+        return self._keys.identity(request.headers.get("Authorization"), Scope.GENERATE)
 
     async def _complete(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         # Every revision has the one tokenizer, so that a swap until the admission changes nothing.
@@ -92,10 +102,12 @@ class OpenAiDoor:
         return response
 
     async def _models(self, request: web.Request) -> web.Response:
+        self._caller(request)
         found = [await self._described(name, revision) for name, revision in self._listed().items()]
         return web.json_response({"object": "list", "data": found})
 
     async def _model(self, request: web.Request) -> web.Response:
+        self._caller(request)
         name = request.match_info["model"]
         if (revision := self._listed().get(name)) is None:
             raise RevisionUnknown(f"there is no model {name[:200]!r} here", metadata={"model": name[:200]})

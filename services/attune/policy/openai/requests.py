@@ -2,8 +2,8 @@
 
 A field that would change the answer and cannot be honoured is refused, never dropped: tools, penalties, alternatives to
 the drawn tokens, prompts as token ids or several at once. Fields that change nothing here are let pass. What OpenAI has
-no field for comes in headers: `Attune-App` (the app that asks), `Attune-Generation-Id` (an id chosen by the caller) and
-`Attune-Purpose` ("user" or "rollout"). `user` is the person it is for.
+no field for comes in headers: `Attune-App` (the app that asks; a key says it too), `Attune-Generation-Id` (an id chosen
+by the caller) and `Attune-Purpose` ("user" or "rollout"). `user` is the person it is for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from attune.api.policy.v1 import policy_pb2
 from attune.api.types.v1 import generations_pb2, prompts_pb2
+from attune.domain.access import Identity
 from attune.domain.errors import FieldViolation, InvalidInput
 from attune.domain.generations import GenerateRequest, Purpose, Sampling
 from attune.domain.revisions import ModelName
@@ -60,33 +61,40 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads requests to one policy; `app_id` is whose they are that do not say."""
+    """Reads requests to one policy; `app_id` is whose they are when neither they nor the caller's key say."""
 
     model: ModelName
     defaults: Sampling
     app_id: str
 
-    def chat(self, body: Any, headers: Mapping[str, str]) -> Asked:
-        """A body of POST /v1/chat/completions. InvalidInput names its field; RevisionUnknown for the model."""
+    def chat(self, body: Any, headers: Mapping[str, str], caller: Identity) -> Asked:
+        """A body of POST /v1/chat/completions. InvalidInput names its field; RevisionUnknown for the model;
+        PermissionDenied for an app that is not the caller's."""
         fields = _Fields(body, _CHAT)
         prompt = prompts_pb2.Prompt(conversation=_conversation(fields.take("messages", list)))
         logprobs = fields.take("logprobs", bool) or False
-        return self._asked(fields, headers, prompt, logprobs, is_chat=True)
+        return self._asked(fields, headers, caller, prompt, logprobs, is_chat=True)
 
-    def text(self, body: Any, headers: Mapping[str, str]) -> Asked:
+    def text(self, body: Any, headers: Mapping[str, str], caller: Identity) -> Asked:
         """A body of POST /v1/completions; errors as of `chat`."""
         fields = _Fields(body, _TEXT)
         prompt = prompts_pb2.Prompt(text=_one_text(fields.values.get("prompt")))
         logprobs = fields.integer("logprobs", MAX_UINT32)
         if logprobs:
             raise InvalidInput.field("logprobs", "must be 0: the log-probabilities of the drawn tokens alone are kept")
-        return self._asked(fields, headers, prompt, logprobs is not None, is_chat=False)
+        return self._asked(fields, headers, caller, prompt, logprobs is not None, is_chat=False)
 
     def _asked(
-        self, fields: _Fields, headers: Mapping[str, str], prompt: prompts_pb2.Prompt, logprobs: bool, is_chat: bool
+        self,
+        fields: _Fields,
+        headers: Mapping[str, str],
+        caller: Identity,
+        prompt: prompts_pb2.Prompt,
+        logprobs: bool,
+        is_chat: bool,
     ) -> Asked:
         proto = policy_pb2.GenerateRequest(
-            app_id=_header(headers, APP, self.app_id),
+            app_id=caller.app_id(_header(headers, APP, caller.name or self.app_id), APP),
             generation_id=_header(headers, GENERATION_ID, ""),
             subject_id=fields.take("user", str) or fields.take("safety_identifier", str) or "",
             prompt=prompt,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from attune.domain.errors import ConfigurationInvalid
 from attune.platform.access.keys import new_key, write_keys
-from attune.platform.access.settings import OPEN, AccessSettings, open_access
+from attune.platform.access.settings import OPEN, AccessSettings, open_access, warn_of_others
 from attune.platform.config import AppPort, ControlPort, load_settings
 from support.certificates import Authority
 
@@ -53,6 +53,14 @@ def test_an_app_port_that_others_reach_without_keys_is_warned_about(caplog: pyte
     with caplog.at_level(logging.WARNING):
         open_access(load("app.host=0.0.0.0"))
     assert "everybody who reaches 0.0.0.0 may call" in caplog.text
+
+
+@pytest.mark.parametrize(("host", "is_warned"), [("10.0.0.7", True), ("127.0.0.1", False)])
+def test_a_port_of_another_kind_is_warned_about_like_it(
+    host: str, is_warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_others(host, OPEN)
+    assert (f"everybody who reaches {host} may call" in caplog.text) is is_warned
 
 
 def test_keys_in_the_clear_are_warned_about(tmp_path: Path, keys_file: Path, caplog: pytest.LogCaptureFixture) -> None:

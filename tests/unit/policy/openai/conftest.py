@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest_asyncio
 from attune.domain.generations import Sampling
+from attune.platform.access.keys import KeyStore
 from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.platform.web.settings import HttpLimits
 from attune.policy.openai.door import SHOWN_HEADERS, OpenAiDoor
@@ -31,10 +32,17 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(server: Server, timeout_s: float = 60.0) -> AsyncIterator[Opened]:
+async def opened(server: Server, timeout_s: float = 60.0, keys: KeyStore | None = None) -> AsyncIterator[Opened]:
     revisions = server.shop.revisions
     reader = Reader(MODEL, Sampling(max_tokens=12), "default")
-    door = OpenAiDoor(server.writer, reader, revisions.loaded, revisions.create_time, timeout_s=timeout_s)
+    door = OpenAiDoor(
+        server.writer,
+        reader,
+        revisions.loaded,
+        revisions.create_time,
+        keys=keys or KeyStore(),
+        timeout_s=timeout_s,
+    )
     http = HttpServer(
         door.routes,
         HttpLimits(timeout_s=timeout_s),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,8 @@ import pytest
 from attune.domain.errors import AttuneError, ServerUnavailable
 from attune.domain.generations import GenerateRequest
 from attune.domain.ids import uuid7
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.policy.openai.requests import APP
 from attune.policy.writer import Delta
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from support.eventually import eventually
@@ -314,3 +317,62 @@ async def test_events_are_on_the_wire_as_the_protocol_has_them(door: Opened) -> 
     assert all(event.startswith("data: {") for event in events[:-2])
     (generation,) = door.server.recorded()
     assert generation.app_id == "default"
+
+
+SHOP, SHOP_KEPT = new_key("shop", ["generate", "feedback"])
+SCORER, SCORER_KEPT = new_key("shop", ["score"])
+OPERATOR, OPERATOR_KEPT = new_key("ana", ["control"])
+
+
+@pytest.fixture
+async def guarded(server: Server, tmp_path: Path) -> AsyncIterator[Opened]:
+    write_keys(tmp_path / "keys.json", [SHOP_KEPT, SCORER_KEPT, OPERATOR_KEPT])
+    async with opened(server, keys=KeyStore(tmp_path / "keys.json")) as door:
+        yield door
+
+
+async def test_a_key_speaks_for_its_app_and_need_not_name_it(guarded: Opened) -> None:
+    shop = guarded.openai.with_options(api_key=SHOP, set_default_headers={})
+    answer = await shop.chat.completions.create(model="support", messages=MESSAGES)
+    assert answer.attune["app_id"] == "shop"  # type: ignore[attr-defined]
+    await shop.completions.create(model="support", prompt="Where is", extra_headers={APP: "shop"})
+    assert {generation.app_id for generation in guarded.server.recorded()} == {"shop"}
+    assert [model.id async for model in shop.models.list()] == ["support", "support@1"]
+    with pytest.raises(openai.PermissionDeniedError) as raised:
+        await shop.chat.completions.create(model="support", messages=MESSAGES, extra_headers={APP: "forum"})
+    assert (raised.value.param, raised.value.type) == (APP, "permission_error")
+    assert len(guarded.server.recorded()) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "chat/completions"), ("POST", "completions"), ("GET", "models"), ("GET", "models/support")],
+)
+@pytest.mark.parametrize(
+    ("authorization", "status", "kind"),
+    [
+        (None, 401, "authentication_error"),
+        (SHOP, 401, "authentication_error"),
+        (f"Bearer {SHOP}x", 401, "authentication_error"),
+        (f"Bearer {SCORER}", 403, "permission_error"),
+        (f"Bearer {OPERATOR}", 403, "permission_error"),
+    ],
+    ids=["no key", "no scheme", "wrong key", "other scope", "operator"],
+)
+async def test_a_request_without_the_right_key_is_not_even_read(
+    guarded: Opened, method: str, path: str, authorization: str | None, status: int, kind: str
+) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.request(method, f"{guarded.url}/{path}", data=b"no JSON") as response,
+    ):
+        answer = await response.json()
+        assert (response.status, answer["error"]["type"]) == (status, kind)
+        assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+
+
+async def test_health_asks_for_no_key(guarded: Opened) -> None:
+    guarded.http.set_serving(True)
+    async with aiohttp.ClientSession() as session, session.get(f"{guarded.url}/health") as response:
+        assert response.status == 200

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attune.domain.errors import InvalidInput
+from attune.domain.access import ANYBODY, Identity, Scope
+from attune.domain.errors import InvalidInput, PermissionDenied
 from attune.domain.generations import Purpose, Sampling
 from attune.domain.prompts import Message
 from attune.policy.openai.requests import Asked, Reader
@@ -15,14 +16,15 @@ from unit.policy.serving import MODEL
 
 READER = Reader(MODEL, Sampling(max_tokens=20, temperature=0.9), "default")
 USER = {"role": "user", "content": "hello"}
+SHOP = Identity("shop", "0" * 12, frozenset([Scope.GENERATE]))
 
 
 def chat(**body: Any) -> Asked:
-    return READER.chat({"messages": [USER]} | body, {})
+    return READER.chat({"messages": [USER]} | body, {}, ANYBODY)
 
 
 def text(**body: Any) -> Asked:
-    return READER.text({"prompt": "hello"} | body, {})
+    return READER.text({"prompt": "hello"} | body, {}, ANYBODY)
 
 
 def test_what_is_left_out_is_the_servers_default() -> None:
@@ -44,10 +46,22 @@ def test_sampling_is_read() -> None:
 def test_headers_say_what_openai_has_no_field_for() -> None:
     chosen = "01890a5d-ac96-774b-bcce-b302099a8057"
     headers = {"Attune-App": "shop", "Attune-Generation-Id": chosen, "Attune-Purpose": "rollout"}
-    request = READER.chat({"messages": [USER], "user": "ada"}, headers).request
+    request = READER.chat({"messages": [USER], "user": "ada"}, headers, ANYBODY).request
     assert (request.app_id, request.generation_id, request.purpose) == ("shop", chosen, Purpose.ROLLOUT)
     assert request.subject_id == "ada"
     assert chat(safety_identifier="bob").request.subject_id == "bob"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Attune-App": ""}, {"Attune-App": "shop"}], ids=["none", "empty", "its own"])
+def test_a_key_says_whose_request_it_is(headers: dict[str, str]) -> None:
+    assert READER.chat({"messages": [USER]}, headers, SHOP).request.app_id == "shop"
+    assert READER.text({"prompt": "hello"}, headers, SHOP).request.app_id == "shop"
+
+
+def test_a_key_speaks_for_no_other_app() -> None:
+    with pytest.raises(PermissionDenied) as raised:
+        READER.chat({"messages": [USER]}, {"Attune-App": "forum"}, SHOP)
+    assert [v.field for v in raised.value.violations] == ["Attune-App"]
 
 
 def test_messages_are_text_in_either_form() -> None:
@@ -124,7 +138,7 @@ def test_a_text_request_may_ask_for_the_drawn_tokens_alone() -> None:
 )
 def test_a_header_that_does_not_hold_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        READER.chat({"messages": [USER]}, {name: value})
+        READER.chat({"messages": [USER]}, {name: value}, ANYBODY)
     assert [v.field for v in raised.value.violations] == [name]
 
 
@@ -143,6 +157,6 @@ values = st.recursive(
 def test_whatever_comes_is_a_request_or_the_senders_fault(body: Any) -> None:
     for read in (READER.chat, READER.text):
         try:
-            assert read(body, {}).request.prompt
+            assert read(body, {}, ANYBODY).request.prompt
         except InvalidInput as error:
             assert error.message  # noqa: PT017 - both ends are right
