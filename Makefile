@@ -43,7 +43,7 @@ bench-ingest: install postgres ## What ingest and join take for a core-second; A
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
-	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
+	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)
 
 chaos-kafka: install ## Feedback while ingest, join and broker are killed; ARGS="--help" tells the options.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m chaos.feedback $(ARGS)

@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import random
-import socket
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from attune.domain.feedback import FeedbackEvent
 from attune.platform.access.keys import Key, write_keys
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
+from broker import free_ports
 from fuzz import grpc_requests, http_requests
 from fuzz.verdicts import Verdicts
 from google.protobuf.json_format import MessageToDict
@@ -86,16 +86,6 @@ async def running(folder: Path, *, asks_for_keys: bool = False) -> AsyncIterator
         if process.returncode is None:
             process.terminate()
         await asyncio.wait_for(process.wait(), 60)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def examples(strategy: Any, count: int, number: int) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,13 @@ from attune.policy.config import HttpSettings, PolicySettings
 from attune.policy.main import APP_SERVICE, CONTROL_SERVICE, main
 from openai import AsyncOpenAI, AuthenticationError, DefaultAsyncHttpxClient, PermissionDeniedError
 from support.certificates import Authority
+from support.processes import free_port
 from support.reflection import listed_services
 from tiny_models import tiny_policy_folder
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 from unit.policy.serving import MODEL
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def settings_in(folder: Path, poll_interval_s: float, **more: Any) -> PolicySettings:

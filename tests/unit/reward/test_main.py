@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from attune.platform.config import AppPort, ControlPort
 from attune.platform.registry.registry import Registry
 from attune.reward.config import RewardSettings
 from attune.reward.main import APP_SERVICE, main
+from support.processes import free_port
 from support.reflection import listed_services
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
@@ -26,12 +26,6 @@ from tritonclient.utils import InferenceServerException
 
 MODEL = ModelName("rewards", "support")
 PAIR = (Prompt.user("Where is my order?"), "On its way.")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def settings_in(folder: Path, **more: Any) -> RewardSettings:

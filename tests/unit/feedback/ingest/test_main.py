@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -25,13 +24,8 @@ from attune.platform.events.sqlite import SqliteEventLog
 from feedback_samples import APP, an_event
 from pydantic import SecretStr
 from support.certificates import Authority
+from support.processes import free_port
 from unit.feedback.ingest.gated import stored
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def settings_in(folder: Path) -> IngestSettings:
