@@ -36,6 +36,7 @@ READY = "Kafka Server started"
 PAUSE_S = 0.05
 USER = "attune"
 LASTING_PORTS = range(10_000, 32_000)
+_given_ports: set[int] = set()
 
 PLAIN = """
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{doors}
@@ -125,22 +126,24 @@ def fetch(cache: Path = CACHE) -> Path:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody uses now, all different.
+    """Ports of loopback that nobody uses now, all different, also from those this process was given before.
 
     They lie below those that outgoing connections get, so that they stay free while what listens there is away.
     """
-    sockets: list[socket.socket] = []
-    try:
-        while len(sockets) < number:
-            sockets.append(socket.socket())
-            with suppress(OSError):
-                sockets[-1].bind(("127.0.0.1", secrets.choice(LASTING_PORTS)))
-                continue
-            sockets.pop().close()
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    found: list[int] = []
+    while len(found) < number:
+        port = secrets.choice(LASTING_PORTS)
+        if port not in _given_ports and _is_free(port):
+            _given_ports.add(port)
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried, suppress(OSError):
+        tried.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 class Broker:
