@@ -2,8 +2,8 @@
 
 Events of concurrent calls wait in one queue, bounded in events and bytes. One task takes all of it, has a thread append
 it as few records in one commit, and only then 1. remembers the ids, 2. confirms the events. While a commit runs the
-next group gathers, so the cost of a durable write is shared by as many events as arrive during one. Commits begin at
-least `commit_interval_s` apart: an event that comes alone is written at once, and under load a commit is worth its
+next group gathers, so the cost of a durable write is shared by as many events as arrive during one. `pace` tells how
+far apart commits begin at least: an event that comes alone is written at once, and under load a commit is worth its
 price. All but the append happens on the event loop, so there is nothing to lock.
 
 A repeat of a remembered or waiting event shares the first one's fate and is not written again; the same id with
@@ -112,12 +112,12 @@ class Acceptor:
         queue_events: int = 10_000,
         queue_bytes: int = 64 * MIB,
         remembered_events: int = 100_000,
-        commit_interval_s: float = 0.008,
+        pace: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._producer, self._clock = producer, clock
         self._queue_events, self._queue_bytes = queue_events, queue_bytes
-        self._remembered_events, self._commit_interval_s = remembered_events, commit_interval_s
+        self._remembered_events, self._pace = remembered_events, pace
         self._recent: OrderedDict[bytes, Stored] = OrderedDict()
         self._waiting: set[bytes] = set()
         self._repeats: dict[bytes, list[Waiting]] = {}
@@ -192,7 +192,7 @@ class Acceptor:
             self._has_work.clear()
             await self._has_work.wait()
         await self._until(self._next_commit)
-        self._next_commit = time.monotonic() + self._commit_interval_s
+        self._next_commit = time.monotonic() + self._pace()
         self._writing, self._queue = self._queue, []
         return bool(self._writing)
 

@@ -16,6 +16,7 @@ from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
+from attune.feedback.ingest.pace import CommitPace
 from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.feedback.ingest.web.credentials import load_credentials
@@ -53,7 +54,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
                 queue_events=settings.queue_events,
                 queue_bytes=settings.queue_mib * MIB,
                 remembered_events=settings.remembered_events,
-                commit_interval_s=settings.commit_interval_s,
+                pace=CommitPace(settings.longest_commit_interval_s),
             )
         )
         intake = Intake(acceptor, counts, log_timeout_s=settings.log_timeout_s)
