@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-SPARE, SHORT = 0.75, 0.95
+SPARE, SHORT = 0.85, 1.0
 """Cores in use up to which commits wait for nothing, and from which on they wait longest."""
 WINDOW_S = 0.1
 

@@ -13,7 +13,7 @@ class Clocks:
         self.used += seconds * cores
 
 
-@pytest.mark.parametrize(("cores", "interval_s"), [(0.1, 0.0), (0.75, 0.0), (0.85, 0.006), (0.95, 0.012), (1.3, 0.012)])
+@pytest.mark.parametrize(("cores", "interval_s"), [(0.1, 0.0), (0.85, 0.0), (0.925, 0.006), (1.0, 0.012), (1.3, 0.012)])
 def test_commits_wait_the_longer_the_busier_the_process(cores: float, interval_s: float) -> None:
     clocks = Clocks()
     pace = CommitPace(0.012, lambda: clocks.now, lambda: clocks.used)
