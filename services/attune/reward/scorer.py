@@ -19,12 +19,20 @@ from dataclasses import dataclass
 
 import torch
 
-from attune.domain.errors import FieldViolation, InvalidInput, PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.errors import (
+    AttuneError,
+    FieldViolation,
+    InvalidInput,
+    PromptTooLong,
+    QueueFull,
+    ServerUnavailable,
+)
 from attune.domain.prompts import Prompt
-from attune.modeling.batching import length_buckets, pad
+from attune.modeling.batching import length_buckets
 from attune.modeling.revisions import Held, LoadedRevisions
-from attune.modeling.reward_model import LoadedRewardModel, reward_input
+from attune.modeling.reward_model import reward_input
 from attune.modeling.tokenizer import render_prompt
+from attune.reward.engine import ScoringModel
 from attune.reward.metrics import RewardMetrics
 
 MAX_PAIRS = 1024
@@ -57,7 +65,7 @@ class Scored:
 class _Job:
     """One request: its revision, fixed at admission, and the tokens of its pairs."""
 
-    held: Held[LoadedRewardModel]
+    held: Held[ScoringModel]
     inputs: list[list[int]]
     done: asyncio.Future[list[float]]
 
@@ -65,9 +73,7 @@ class _Job:
 class Scorer:
     """Made and used on one event loop; `run` must be running for requests to be answered."""
 
-    def __init__(
-        self, revisions: LoadedRevisions[LoadedRewardModel], limits: BatchLimits, metrics: RewardMetrics
-    ) -> None:
+    def __init__(self, revisions: LoadedRevisions[ScoringModel], limits: BatchLimits, metrics: RewardMetrics) -> None:
         self._revisions = revisions
         self._limits = limits
         self._metrics = metrics
@@ -93,7 +99,8 @@ class Scorer:
     async def score(self, pairs: Sequence[Pair], asked: str = "") -> Scored:
         """Scores pairs with an alias, a number or a full name of a revision; empty is stable.
 
-        InvalidInput, PromptTooLong naming the pair, QueueFull, and what LoadedRevisions.get raises."""
+        InvalidInput, PromptTooLong naming the pair, QueueFull, EngineUnavailable, and what LoadedRevisions.get
+        raises."""
         if not 1 <= len(pairs) <= MAX_PAIRS:
             raise InvalidInput.field("pairs", f"must be 1 to {MAX_PAIRS} pairs")
         held = self._revisions.get(asked)
@@ -123,8 +130,8 @@ class Scorer:
         self._work.set()
 
     async def run(self) -> None:
-        """Scores what waits, round by round, until cancelled. A failure of the model ends it, and with it the process;
-        requests that wait then get ServerUnavailable."""
+        """Scores what waits, round by round, until cancelled. A round gets the AttuneError of its engine; any other
+        failure of the model ends the scorer, and with it the process; requests that wait then get ServerUnavailable."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -134,7 +141,12 @@ class Scorer:
                     self._work.clear()
                     continue
                 self._metrics.queue_pairs.set(self.queued_pairs)
-                _deliver(self._round, await loop.run_in_executor(self._scoring, self._score_round, self._round))
+                try:
+                    raw = await loop.run_in_executor(self._scoring, self._score_round, self._round)
+                except AttuneError as error:
+                    _refuse(self._round, error)
+                else:
+                    _deliver(self._round, raw)
         finally:
             self._has_stopped = True
             for job in (*self._round, *self._jobs):
@@ -179,18 +191,12 @@ class Scorer:
         lengths = [len(tokens) for tokens in inputs]
         scores = [0.0] * len(inputs)
         for batch in length_buckets(lengths, self._limits.batch_pairs, self._limits.batch_tokens):
-            with self._metrics.duration.time(), torch.inference_mode():
-                found = _batch_scores(held.model, [inputs[i] for i in batch])
+            with self._metrics.duration.time():
+                found = held.model.raw_scores([inputs[i] for i in batch])
             self._metrics.batch_pairs.observe(len(batch))
             for i, score in zip(batch, found, strict=True):
                 scores[i] = score
         return scores
-
-
-def _batch_scores(loaded: LoadedRewardModel, inputs: Sequence[Sequence[int]]) -> list[float]:
-    model = loaded.model
-    padded = pad(inputs, int(loaded.tokenizer.pad_token_id), "right", model.head.weight.device)
-    return model.scores(padded.input_ids, padded.attention_mask).tolist()
 
 
 def _deliver(jobs: Sequence[_Job], raw: Sequence[float]) -> None:
@@ -202,7 +208,13 @@ def _deliver(jobs: Sequence[_Job], raw: Sequence[float]) -> None:
         start = end
 
 
-def _inputs(held: Held[LoadedRewardModel], pairs: Sequence[Pair]) -> list[list[int]]:
+def _refuse(jobs: Sequence[_Job], error: AttuneError) -> None:
+    for job in jobs:
+        if not job.done.done():
+            job.done.set_exception(type(error)(error.message, retry_after_s=error.retry_after_s))
+
+
+def _inputs(held: Held[ScoringModel], pairs: Sequence[Pair]) -> list[list[int]]:
     """The tokens of each pair. On the tokenizing thread."""
     loaded = held.model
     inputs = []
