@@ -18,7 +18,9 @@ def test_what_is_said_reaches_the_scorer() -> None:
     assert load_settings(RewardSettings, flags).batch.limits() == BatchLimits(2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("flag", ["control.host=0.0.0.0", "dtype=int8", "batch.pairs=0", "metrics_port=-1"])
+@pytest.mark.parametrize(
+    "flag", ["control.host=0.0.0.0", "dtype=int8", "batch.pairs=0", "metrics_port=-1", "engine=onnx"]
+)
 def test_what_cannot_hold_is_refused_by_its_key(flag: str) -> None:
     with pytest.raises(ConfigurationInvalid, match=flag.partition("=")[0]):
         load_settings(RewardSettings, [flag])
