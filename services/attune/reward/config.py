@@ -15,11 +15,12 @@ class Batching(Section):
 
     pairs: int = Field(64, ge=1, description="Most pairs of a batch.")
     tokens: int = Field(16_384, ge=1, description="Most tokens of a batch, padding included.")
+    padding: int = Field(256, ge=0, description="Most padding of a batch, in tokens; about what a batch more costs.")
     round_pairs: int = Field(MAX_PAIRS, ge=1, description="Most pairs that are sorted by length together.")
     queue_pairs: int = Field(8192, ge=1, description="Most pairs that wait; more are refused.")
 
     def limits(self) -> BatchLimits:
-        return BatchLimits(self.pairs, self.tokens, self.round_pairs, self.queue_pairs)
+        return BatchLimits(self.pairs, self.tokens, self.round_pairs, self.queue_pairs, self.padding)
 
 
 class Triton(Section):

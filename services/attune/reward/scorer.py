@@ -44,12 +44,13 @@ Pair = tuple[Prompt, str]
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Pairs and padded tokens of a batch, pairs of a round, and pairs waiting in the queue."""
+    """Pairs, tokens with padding and tokens of padding of a batch, pairs of a round, and pairs waiting in the queue."""
 
     batch_pairs: int = 64
     batch_tokens: int = 16_384
     round_pairs: int = 1024
     queue_pairs: int = 8192
+    batch_padding: int = 256
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class Scorer:
         inputs = [tokens for job in jobs for tokens in job.inputs]
         lengths = [len(tokens) for tokens in inputs]
         scores = [0.0] * len(inputs)
-        for batch in length_buckets(lengths, self._limits.batch_pairs, self._limits.batch_tokens):
+        limits = self._limits
+        for batch in length_buckets(lengths, limits.batch_pairs, limits.batch_tokens, limits.batch_padding):
             with self._metrics.duration.time():
                 found = held.model.raw_scores([inputs[i] for i in batch])
             self._metrics.batch_pairs.observe(len(batch))
