@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka triton test-engines bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka triton test-engines bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -47,6 +47,9 @@ test-engines: install ## The tests that drive real model servers: Triton.
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)

@@ -174,7 +174,7 @@ def main() -> None:
         if arguments.command == "fetch":
             print(fetch())
         else:
-            _run(Triton(arguments.repository, arguments.port, Path("triton.log")))
+            _run(Triton(arguments.repository, arguments.port, arguments.repository.absolute().parent / "triton.log"))
     except TritonFailed as error:
         sys.exit(f"triton: {error}")
 
