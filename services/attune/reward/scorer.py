@@ -2,8 +2,9 @@
 
 Callers await `score` on the event loop; one thread turns pairs into tokens (a tokenizer is not for two threads at
 once), another runs the model, so that tokens of the next round are made while this one is scored. A round takes the
-oldest request and all others waiting for the same revision, up to a limit, and cuts them into batches by length;
-the score of a pair does not depend on its company (beyond 1e-5, the rounding of sums in another order).
+oldest request and all others waiting for the same revision, up to a limit, and cuts them into batches by length. A
+request is answered with the batch that completes it, so that its caller's next one is ready for the next round. The
+score of a pair does not depend on its company (beyond 1e-5, the rounding of sums in another order).
 
 Refused: no pairs or more than 1024, a pair that does not fit the model's context (never truncated: the score would be
 that of another text), and requests beyond the queue's limit.
@@ -15,7 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -69,6 +70,8 @@ class _Job:
     held: Held[ScoringModel]
     inputs: list[list[int]]
     done: asyncio.Future[list[float]]
+    scores: dict[int, float] = field(default_factory=dict)
+    """By the index of the pair, as batches bring them."""
 
 
 class Scorer:
@@ -90,7 +93,7 @@ class Scorer:
     @property
     def running_pairs(self) -> int:
         """Pairs being scored."""
-        return sum(len(job.inputs) for job in self._round)
+        return sum(len(job.inputs) for job in self._round if not job.done.done())
 
     @property
     def queued_pairs(self) -> int:
@@ -143,11 +146,9 @@ class Scorer:
                     continue
                 self._metrics.queue_pairs.set(self.queued_pairs)
                 try:
-                    raw = await loop.run_in_executor(self._scoring, self._score_round, self._round)
+                    await loop.run_in_executor(self._scoring, self._score_round, self._round, loop)
                 except AttuneError as error:
                     _refuse(self._round, error)
-                else:
-                    _deliver(self._round, raw)
         finally:
             self._has_stopped = True
             for job in (*self._round, *self._jobs):
@@ -185,29 +186,25 @@ class Scorer:
         self._jobs = deque(job for job in waiting if job not in taken)
         return taken
 
-    def _score_round(self, jobs: Sequence[_Job]) -> list[float]:
-        """Raw scores of all pairs of the jobs, in order. On the scoring thread."""
-        held = jobs[0].held
-        inputs = [tokens for job in jobs for tokens in job.inputs]
-        lengths = [len(tokens) for tokens in inputs]
-        scores = [0.0] * len(inputs)
+    def _score_round(self, jobs: Sequence[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        """Scores the pairs of the jobs; who has all of theirs need not wait for the rest. On the scoring thread."""
+        model = jobs[0].held.model
+        pairs = [(job, i) for job in jobs for i in range(len(job.inputs))]
+        lengths = [len(job.inputs[i]) for job, i in pairs]
         limits = self._limits
         for batch in length_buckets(lengths, limits.batch_pairs, limits.batch_tokens, limits.batch_padding):
+            taken = [pairs[place] for place in batch]
             with self._metrics.duration.time():
-                found = held.model.raw_scores([inputs[i] for i in batch])
+                found = model.raw_scores([job.inputs[i] for job, i in taken])
             self._metrics.batch_pairs.observe(len(batch))
-            for i, score in zip(batch, found, strict=True):
-                scores[i] = score
-        return scores
+            loop.call_soon_threadsafe(_deliver, taken, found)
 
 
-def _deliver(jobs: Sequence[_Job], raw: Sequence[float]) -> None:
-    start = 0
-    for job in jobs:
-        end = start + len(job.inputs)
-        if not job.done.done():
-            job.done.set_result(list(raw[start:end]))
-        start = end
+def _deliver(pairs: Sequence[tuple[_Job, int]], scores: Sequence[float]) -> None:
+    for (job, i), score in zip(pairs, scores, strict=True):
+        job.scores[i] = score
+        if len(job.scores) == len(job.inputs) and not job.done.done():
+            job.done.set_result([job.scores[place] for place in range(len(job.inputs))])
 
 
 def _refuse(jobs: Sequence[_Job], error: AttuneError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -233,6 +234,44 @@ async def test_while_the_engine_is_away_callers_hear_it_and_the_scorer_goes_on(
         await scorer.score(pairs(2))
     assert raised.value.retry_after_s == 3.0
     assert len((await scorer.score(pairs(2))).raw) == 2
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+class Gated(Away):
+    """A model that scores its first batch at once and the others when `gate` opens."""
+
+    def __init__(self, loaded: LoadedRewardModel) -> None:
+        super().__init__(loaded, batches=0)
+        self.gate = threading.Event()
+        self._has_begun = False
+
+    def raw_scores(self, inputs: Sequence[Sequence[int]]) -> list[float]:
+        if self._has_begun:
+            assert self.gate.wait(10)
+        self._has_begun = True
+        return super().raw_scores(inputs)
+
+
+async def test_whose_batch_is_scored_does_not_wait_for_the_round(
+    registry: CollectorRegistry, folders: dict[str, Path]
+) -> None:
+    gated = Gated(load_reward_model(folders["rewards/support/revisions/1"]))
+    held: LoadedRevisions[ScoringModel] = LoadedRevisions("rewards/support", lambda _: gated, REVISIONS.__contains__)
+    held.follow("stable", "rewards/support/revisions/1")
+    scorer = Scorer(held, LIMITS, RewardMetrics(registry))
+    running = asyncio.create_task(scorer.run())
+    scorer.pause("so that both are of one round")
+    longer = asyncio.create_task(scorer.score([(Prompt.user("order " * 9), "kettle " * 9)] * 2))
+    shorter = asyncio.create_task(scorer.score([(Prompt.user("Hi"), "Yo")] * 5))
+    await queued(scorer, 7)
+    scorer.resume()
+    assert len((await longer).raw) == 2
+    assert not shorter.done()
+    assert scorer.running_pairs == 5
+    gated.gate.set()
+    assert len((await shorter).raw) == 5
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
