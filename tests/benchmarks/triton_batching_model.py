@@ -1,4 +1,4 @@
-"""A reward model in Triton as its own users would serve one: what Triton's dynamic batcher brings is scored as one batch.
+"""A reward model in Triton as its users would serve one: what the dynamic batcher brings is scored as one batch.
 
 Runs in Triton's Python backend, beside a copy of attune.reward.triton_model, whose arithmetic and answers it keeps.
 """
