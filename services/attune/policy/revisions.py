@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from attune.domain.revisions import ModelName
+from attune.domain.revisions import ModelName, RevisionName
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.served import ServedRevisions, SwapMetrics
 from attune.platform.registry.registry import Registry
@@ -28,7 +28,7 @@ def policy_revisions(
 ) -> PolicyRevisions:
     """Revisions of a policy, loaded to `device` in `dtype`."""
 
-    def load(folder: Path, expected_tokenizer_hash: str | None) -> LoadedPolicy:
+    def load(name: RevisionName, folder: Path, expected_tokenizer_hash: str | None) -> LoadedPolicy:
         return within_window(load_policy(folder, device, dtype, expected_tokenizer_hash))
 
     return ServedRevisions(
