@@ -28,10 +28,10 @@ postgres: install ## Install PostgreSQL for tests, where it is missing and this 
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not triton" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not vllm and not triton" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not triton" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not vllm and not triton" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
@@ -42,8 +42,8 @@ test-kafka: install postgres ## The tests that need a real Kafka broker or a rea
 triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune reward --set engine=triton.
 	$(BIN)/python deploy/triton/triton_server.py run $(ARGS)
 
-test-engines: install ## The tests that drive real model servers: Triton.
-	$(QUIET) $(BIN)/python -m pytest -q -m triton $(ARGS)
+test-engines: install ## The tests that drive real model servers: vLLM, Triton.
+	$(QUIET) $(BIN)/python -m pytest -q -m "vllm or triton" $(ARGS)
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+from support.processes import free_port
 from triton_server import Triton, TritonFailed, fetch
 
 REQUIRED = "ATTUNE_REQUIRE_PARTS"
@@ -18,13 +18,6 @@ def missing(reason: object) -> NoReturn:
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(f"{REQUIRED} is set, and there is no Triton server: {reason}")
     pytest.skip(f"no Triton server: {reason}")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

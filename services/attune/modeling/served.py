@@ -26,7 +26,7 @@ from attune.domain.errors import (
     RevisionUnknown,
 )
 from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
-from attune.modeling.revisions import LoadedRevisions
+from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import tokenizer_hash
 from attune.platform.registry.registry import Registry
 
@@ -40,7 +40,7 @@ class Model(Protocol):
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Model, covariant=True)
 
 
 class SwapMetrics:
@@ -78,7 +78,8 @@ class ServedRevisions(Generic[M]):
 
     `load` reads a revision's folder, whose tokenizer must have the given hash (None: any); `probe` computes once with
     what was loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a
-    folder for what a remote registry sends; `on_live` is awaited each time another revision has become live.
+    folder for what a remote registry sends; `on_live` is awaited each time another revision has become live; `activate`
+    is as LoadedRevisions says.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class ServedRevisions(Generic[M]):
         cache: Path,
         metrics: SwapMetrics,
         on_live: Callable[[], Awaitable[None]],
+        activate: Callable[[Held[M]], None] | None = None,
     ) -> None:
-        self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists)
+        self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists, activate)
         self._registry = registry
         self._model = model
         self._read = load

@@ -19,12 +19,13 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLong, QueueFull, ServerUnavailable
-from attune.domain.generations import FinishReason, Purpose, Sampling
+from attune.domain.generations import FinishReason, Purpose, RevisionSpan, Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
 from attune.policy.decoder import Decoder
@@ -51,20 +52,26 @@ class EngineLimits:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What completion `index` gained; `finish_reason` is set when it is done."""
+    """What completion `index` gained; `finish_reason` is set when it is done.
+
+    An engine that changes its weights in place says by `revision` who wrote these tokens, and at the end by `spans`
+    who wrote which of all; empty is the revision that the job holds.
+    """
 
     index: int
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason | None = None
+    revision: str = ""
+    spans: tuple[RevisionSpan, ...] = ()
 
 
 @dataclass
 class Job:
-    """A generation in the engine. `held` keeps its revision's weights as they were at admission; `deadline` is in
-    seconds of the monotonic clock."""
+    """A generation in the engine. `held` is its revision as it was at admission, in the form that its engine takes;
+    `deadline` is in seconds of the monotonic clock."""
 
-    held: Held[LoadedPolicy]
+    held: Held[Any]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     purpose: Purpose
@@ -151,12 +158,7 @@ class Engine:
                 self._cancel(job)
 
     def _submit(self, job: Job) -> None:
-        room = job.held.model.max_context - len(job.prompt_ids)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(job.prompt_ids)} tokens and the context {job.held.model.max_context}",
-                metadata={"prompt_tokens": str(len(job.prompt_ids)), "context": str(job.held.model.max_context)},
-            )
+        check_fits(job.prompt_ids, job.held.model.max_context)
         with self._changed:
             if self._is_closed:
                 raise ServerUnavailable("the engine has ended")
@@ -340,6 +342,17 @@ class Engine:
             return
         decoder = next(decoder for decoder, found in self._running.values() if found is rows)
         rows[:] = [rows[i] for i in decoder.leave(gone)]
+
+
+def check_fits(prompt_ids: tuple[int, ...], context: int) -> int:
+    """How many tokens a completion may have; PromptTooLong if none."""
+    room = context - len(prompt_ids)
+    if room < 1:
+        raise PromptTooLong(
+            f"the prompt has {len(prompt_ids)} tokens and the context {context}",
+            metadata={"prompt_tokens": str(len(prompt_ids)), "context": str(context)},
+        )
+    return room
 
 
 def _deliver(events: list[Event]) -> None:
