@@ -14,7 +14,7 @@ from attune.platform.registry.registry import Registry
 from attune.reward.config import RewardSettings
 from attune.reward.config import Triton as TritonSettings
 from attune.reward.main import main
-from support.triton import free_port
+from support.processes import free_port
 from tiny_models import tiny_reward_folder
 from triton_server import Triton
 

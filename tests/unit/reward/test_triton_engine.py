@@ -23,7 +23,7 @@ from attune.reward.triton_engine import Timeouts, TritonEngine
 from attune.reward.triton_repository import TritonRepository
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually_sync
-from support.triton import free_port
+from support.processes import free_port
 from tiny_models import tiny_reward_folder
 from triton_server import Triton
 from tritonclient.grpc import InferenceServerClient
