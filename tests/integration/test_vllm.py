@@ -16,7 +16,14 @@ import pytest
 import pytest_asyncio
 from attune.client import NO_RETRY, AsyncClient, GenerationResult
 from attune.client.control import AsyncPolicyControlClient
-from attune.domain.errors import CheckpointRefused, PromptTooLong, QueueFull, RevisionNotLoaded, ServerUnavailable
+from attune.domain.errors import (
+    CheckpointRefused,
+    DeadlineUnattainable,
+    PromptTooLong,
+    QueueFull,
+    RevisionNotLoaded,
+    ServerUnavailable,
+)
 from attune.domain.generations import FinishReason, Generation, Purpose
 from attune.domain.revisions import RevisionName
 from attune.modeling.loading import LoadedPolicy, load_policy
@@ -196,7 +203,7 @@ async def test_users_go_before_rollouts(client: AsyncClient, control: AsyncPolic
     assert (await control.status()).paused
     await control.resume()
     await asyncio.gather(*asked)
-    assert order.index(Purpose.USER) < 7  # it came last; some rollouts may be done before vLLM hears of it
+    assert order[0] is Purpose.USER  # though it came last
 
 
 async def test_a_full_queue_refuses_with_a_time_to_wait(client: AsyncClient, control: AsyncPolicyControlClient) -> None:
@@ -210,6 +217,24 @@ async def test_a_full_queue_refuses_with_a_time_to_wait(client: AsyncClient, con
     assert raised.value.retry_after_s
     await control.resume()
     assert [len(result.generation.completions) for result in await asyncio.gather(*waiting)] == [64, 64]
+
+
+async def test_what_cannot_be_done_in_time_is_refused_before_its_prompt_is_read(
+    policy: VllmPolicy, client: AsyncClient, control: AsyncPolicyControlClient
+) -> None:
+    await asyncio.gather(*(client.generate(ASKED, completions=ROOM, max_tokens=40) for _ in range(6)))  # so it learns
+    await control.pause("so that they wait")
+    waiting = asyncio.create_task(client.generate(ASKED, completions=64, max_tokens=100))
+    async with asyncio.timeout(10):
+        while (await control.status()).queued_completions < 64:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    prompts = measured(policy, "vllm:prompt_tokens_total")
+    with pytest.raises(DeadlineUnattainable) as raised:
+        await client.generate(ASKED, max_tokens=100, timeout_s=0.3)
+    assert raised.value.retry_after_s
+    assert measured(policy, "vllm:prompt_tokens_total") == prompts
+    await control.resume()
+    assert len((await waiting).generation.completions) == 64
 
 
 async def test_a_swap_under_streams_aborts_nothing_and_says_who_wrote_what(

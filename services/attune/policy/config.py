@@ -12,7 +12,7 @@ from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
 from attune.platform.web.settings import HttpPort
-from attune.policy.engine import EngineLimits
+from attune.policy.jobs import EngineLimits
 
 
 class SamplingDefaults(Section):

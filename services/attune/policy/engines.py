@@ -11,7 +11,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from attune.policy.engine import Job, Tokens
+from attune.policy.jobs import Job, Tokens
 
 
 class Policy(Protocol):

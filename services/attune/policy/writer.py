@@ -31,8 +31,8 @@ from attune.domain.ids import completion_id, uuid7
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
 from attune.platform.deadline import remaining_s
-from attune.policy.engine import Job, Tokens
 from attune.policy.engines import Policy, PolicyEngine
+from attune.policy.jobs import Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.text import GrowingText

@@ -7,7 +7,7 @@ from attune.domain.errors import ConfigurationInvalid
 from attune.domain.generations import Sampling
 from attune.platform.config import load_settings
 from attune.policy.config import PolicySettings
-from attune.policy.engine import EngineLimits
+from attune.policy.jobs import EngineLimits
 
 
 def test_the_defaults_hold() -> None:

@@ -11,7 +11,7 @@ from attune.domain.errors import PromptTooLong
 from attune.domain.generations import FinishReason, GenerateRequest, RevisionSpan, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
-from attune.policy.engine import Job, Tokens
+from attune.policy.jobs import Job, Tokens
 from attune.policy.writer import Delta, Writer, Written
 from unit.policy.serving import Server
 

@@ -6,7 +6,8 @@ were, their caches computed again by the new weights. vLLM labels each step with
 completion that spans a swap says which tokens are whose. A revision of another shape, or whose first token is not what
 the plain pass says (attune.policy.stored), is refused, and the one before it is put back from its folder.
 
-Users go before rollouts by vLLM's priorities. A pause of the server holds requests here; vLLM hears of none.
+What waits, waits here, in the queue that every engine has (attune.policy.queue): vLLM is given as many completions as
+it runs at once. Where its cache is too small for those, it puts rollouts off before users.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from attune.domain.errors import AttuneError, CheckpointRefused, ConfigurationInvalid, QueueFull, ServerUnavailable
+from attune.domain.errors import AttuneError, CheckpointRefused, ConfigurationInvalid, ServerUnavailable
 from attune.domain.generations import Purpose, Sampling
 from attune.modeling.revisions import Held
 from attune.platform.lifecycle import cancelled
-from attune.policy.engine import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits
+from attune.policy.jobs import EngineLimits, Job, Tokens, check_fits
 from attune.policy.metrics import PolicyMetrics
+from attune.policy.queue import JobQueue
 from attune.policy.stored import PROBE_TEMPERATURE, StoredPolicy
+from attune.policy.vllm.company import Company
 from attune.policy.vllm.metrics import JobMetrics
 from attune.policy.vllm.translation import has_ended, sampling_of, tokens_of
 
@@ -36,7 +40,7 @@ SHUTDOWN_TIMEOUT_S = 10.0
 """How long vLLM's processes may take to end before they are killed; nothing in them is worth keeping."""
 log = logging.getLogger(__name__)
 PRIORITY = {Purpose.USER: 0, Purpose.ROLLOUT: 1}
-"""The lower goes first, in vLLM; and in this order what waits is counted."""
+"""The lower goes first, in vLLM."""
 PROBE_PRIORITY = -1
 ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork would take gRPC's threads half along
@@ -83,11 +87,10 @@ class VllmEngine:
         self._llm: Any = None
         self._is_serving = asyncio.Event()
         self._held: Held[StoredPolicy] | None = None
-        self._admitting = asyncio.Event()
-        self._admitting.set()
         self._numbers = itertools.count()
-        self._waiting: Counter[Purpose] = Counter()
-        self._given: Counter[Purpose] = Counter()
+        self._queue = JobQueue(limits, metrics)
+        self._turns: dict[Job, asyncio.Event] = {}
+        self._given: Counter[Job] = Counter()
         self._is_closed = False
         self.pause_reason: str | None = None
 
@@ -97,25 +100,60 @@ class VllmEngine:
 
     @property
     def queued_completions(self) -> int:
-        return self._waiting.total() + self._given.total() - self.running_completions
+        return self._queue.completions + self._given.total() - self.running_completions
 
     # Requests
 
     async def generate(self, job: Job) -> AsyncGenerator[Tokens, None]:
         """As PolicyEngine says."""
         room = check_fits(job.prompt_ids, self._context(job.held.model))
-        n = job.sampling.completions
-        if self.queued_completions + n > self._limits.queued:
-            raise QueueFull(f"{self.queued_completions} completions wait already", retry_after_s=RETRY_AFTER_S)
-        with self._counted(self._waiting, job):
-            await self._admitting.wait()
-        if self._is_closed or self._llm is None:
+        company = Company(self._limits, job.is_streaming)
+        async with self._turn(job):
+            saw_end = partial(self._saw_end, job, time.monotonic())
+            with JobMetrics(job, self._metrics, saw_end) as measured:
+                async with aclosing(self._outputs(job, room, PRIORITY[job.purpose])) as outputs:
+                    async for output in outputs:
+                        for completion in output.outputs:
+                            for tokens in company.add(measured.add(tokens_of(completion, self._held))):
+                                yield tokens
+
+    @asynccontextmanager
+    async def _turn(self, job: Job) -> AsyncIterator[None]:
+        """From a job's turn to its end. DeadlineUnattainable, QueueFull, ServerUnavailable."""
+        if self._is_closed:
             raise has_ended()
-        with self._counted(self._given, job), JobMetrics(job, self._metrics) as measured:
-            async with aclosing(self._outputs(job, room, PRIORITY[job.purpose])) as outputs:
-                async for output in outputs:
-                    for completion in output.outputs:
-                        yield measured.add(tokens_of(completion, self._held))
+        self._queue.add(job)
+        turn = self._turns[job] = asyncio.Event()
+        try:
+            self._give()
+            await turn.wait()
+            if self._is_closed or self._llm is None:
+                raise has_ended()
+            if error := self._queue.lateness(job):
+                raise error
+            yield
+        finally:
+            self._turns.pop(job, None)
+            self._queue.drop(job)
+            del self._given[job]
+            self._give()
+
+    def _give(self) -> None:
+        """Lets those go on whose turn it is."""
+        if not self.pause_reason:
+            running = self._given.total()
+            for job in self._queue.take(self._limits.running - running, is_idle=not running):
+                self._given[job] = job.sampling.completions
+                self._turns[job].set()
+        self._metrics.running.set(self.running_completions)
+
+    def _saw_end(self, job: Job, begun: float, tokens: int) -> None:
+        """A completion that began then ended after so many tokens: its place is free."""
+        if self._queue.completions:
+            self._queue.pace.saw_turn((time.monotonic() - begun) / tokens)
+        self._queue.pace.saw_end(tokens, job.limit)
+        self._given[job] -= 1
+        self._give()
 
     async def _outputs(self, job: Job, room: int, priority: int) -> AsyncGenerator[Any, None]:
         """What vLLM gives. ServerUnavailable if it ends meanwhile."""
@@ -139,34 +177,13 @@ class VllmEngine:
         longest = self._llm.model_config.max_model_len if self._llm else policy.max_context
         return min(policy.max_context, longest)
 
-    @contextmanager
-    def _counted(self, count: Counter[Purpose], job: Job) -> Iterator[None]:
-        count[job.purpose] += job.sampling.completions
-        self._show_counts()
-        try:
-            yield
-        finally:
-            count[job.purpose] -= job.sampling.completions
-            self._show_counts()
-
-    def _show_counts(self) -> None:
-        """As many run as there is room for, users first, as vLLM has them too."""
-        room = self._limits.running
-        for purpose in PRIORITY:
-            running = min(room, self._given[purpose])
-            room -= running
-            waiting = self._waiting[purpose] + self._given[purpose] - running
-            self._metrics.queued.labels(purpose.name.lower()).set(waiting)
-        self._metrics.running.set(self._limits.running - room)
-
     def pause(self, reason: str) -> None:
         """Admits nothing more; what runs goes on."""
         self.pause_reason = reason or "paused"
-        self._admitting.clear()
 
     def resume(self) -> None:
         self.pause_reason = None
-        self._admitting.set()
+        self._give()
 
     # Life
 
@@ -178,7 +195,8 @@ class VllmEngine:
             raise RuntimeError("vLLM has ended; its log says why")
         finally:
             self._is_closed = True
-            self._admitting.set()
+            for turn in self._turns.values():
+                turn.set()
             if self._llm is not None:
                 self._llm.output_processor.propagate_error(has_ended())
                 await asyncio.shield(self._shut_down())

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector
 
-from attune.policy.engine import Job, Tokens
+from attune.policy.jobs import Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 
 
 class JobMetrics:
-    """The times and tokens of one job, as a context: what is not whole at its end was cancelled."""
+    """The times and tokens of one job, as a context: what is not whole at its end was cancelled. `saw_end` is told of
+    each completion that ended, by its tokens."""
 
-    def __init__(self, job: Job, metrics: PolicyMetrics) -> None:
-        self._job, self._metrics = job, metrics
+    def __init__(self, job: Job, metrics: PolicyMetrics, saw_end: Callable[[int], None]) -> None:
+        self._job, self._metrics, self._saw_end = job, metrics, saw_end
         self._left = job.sampling.completions
         self._open: Counter[int] = Counter()
         self._is_first = True
@@ -31,7 +32,7 @@ class JobMetrics:
         self._open[tokens.index] += len(tokens.token_ids)
         if tokens.finish_reason is not None:
             self._left -= 1
-            del self._open[tokens.index]
+            self._saw_end(self._open.pop(tokens.index))
         return tokens
 
     def __enter__(self) -> JobMetrics:

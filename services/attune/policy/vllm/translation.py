@@ -7,7 +7,7 @@ from typing import Any
 from attune.domain.errors import ServerUnavailable
 from attune.domain.generations import FinishReason, RevisionSpan
 from attune.modeling.revisions import Held
-from attune.policy.engine import RETRY_AFTER_S, Job, Tokens
+from attune.policy.jobs import RETRY_AFTER_S, Job, Tokens
 from attune.policy.sampling import stream_of
 from attune.policy.stored import StoredPolicy
 
@@ -17,10 +17,10 @@ def sampling_of(job: Job, room: int) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    s = job.sampling
+    s, max_tokens = job.sampling, min(job.sampling.max_tokens, room)
     return SamplingParams(
         n=s.completions,
-        max_tokens=min(s.max_tokens, room),
+        max_tokens=max_tokens,
         temperature=s.temperature,
         top_p=s.top_p,
         top_k=s.top_k,
@@ -32,7 +32,9 @@ def sampling_of(job: Job, room: int) -> Any:
         stop_token_ids=[int(job.held.model.tokenizer.eos_token_id)],
         logprobs=0,
         flat_logprobs=True,
-        output_kind=RequestOutputKind.DELTA if job.is_streaming else RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.DELTA,
+        # Who does not stream is told of the first token and of the end, by which the engine measures.
+        stream_interval=1 if job.is_streaming else max_tokens,
     )
 
 

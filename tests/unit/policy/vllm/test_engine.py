@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
 from attune.modeling.revisions import Held
-from attune.policy.engine import EngineLimits
+from attune.policy.jobs import EngineLimits
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.vllm.engine import VllmEngine, _check_same_shape
 from prometheus_client import CollectorRegistry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.revisions import Held
-from attune.policy.engine import Job, Tokens
+from attune.policy.jobs import Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.vllm.metrics import EngineMetrics, JobMetrics
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
@@ -14,9 +14,9 @@ HELD, LENGTH = Held("policies/support/revisions/1", None), FinishReason.LENGTH
 
 def test_what_a_job_took_is_measured_and_what_was_cancelled_is_waste() -> None:
     registry = CollectorRegistry()
-    metrics = PolicyMetrics(registry)
+    metrics, ended = PolicyMetrics(registry), []
     for ends in ((LENGTH, LENGTH), (LENGTH, None)):
-        with JobMetrics(Job(HELD, (5,), Sampling(completions=2), Purpose.USER), metrics) as measured:
+        with JobMetrics(Job(HELD, (5,), Sampling(completions=2), Purpose.USER), metrics, ended.append) as measured:
             for index, end in enumerate(ends):
                 measured.add(Tokens(index, (5, 6), (-1.5, -0.5), end))
     samples = [
@@ -29,6 +29,7 @@ def test_what_a_job_took_is_measured_and_what_was_cancelled_is_waste() -> None:
         )
     ]
     assert samples == [8, 2, 1, 2]
+    assert ended == [2, 2, 2]
 
 
 def test_only_vllms_own_metrics_are_passed_on() -> None:

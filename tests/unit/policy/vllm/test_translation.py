@@ -9,7 +9,7 @@ import pytest
 from attune.domain.errors import ServerUnavailable
 from attune.domain.generations import FinishReason, RevisionSpan
 from attune.modeling.revisions import Held
-from attune.policy.engine import Tokens
+from attune.policy.jobs import Tokens
 from attune.policy.vllm.translation import seed_of, tokens_of
 
 ONE = Held("policies/support/revisions/1", SimpleNamespace())
