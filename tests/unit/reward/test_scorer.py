@@ -30,6 +30,7 @@ from attune.reward.engine import ScoringModel
 from attune.reward.metrics import RewardMetrics
 from attune.reward.scorer import BatchLimits, Pair, Scorer
 from prometheus_client import CollectorRegistry
+from support.eventually import eventually
 from tiny_models import tiny_reward_folder
 
 REVISIONS = {f"rewards/support/revisions/{n}" for n in (1, 2)}
@@ -265,7 +266,7 @@ async def test_whose_batch_is_scored_does_not_wait_for_the_round(
     scorer.pause("so that both are of one round")
     longer = asyncio.create_task(scorer.score([(Prompt.user("order " * 9), "kettle " * 9)] * 2))
     shorter = asyncio.create_task(scorer.score([(Prompt.user("Hi"), "Yo")] * 5))
-    await queued(scorer, 7)
+    await eventually(lambda: len(scorer._jobs) == 2)
     scorer.resume()
     assert len((await longer).raw) == 2
     assert not shorter.done()
