@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka triton test-engines bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +21,10 @@ $(VENV)/installed: pyproject.toml
 
 install: $(VENV)/installed ## Install Attune and its tools into .venv.
 
-demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
+vllm: install ## Make the environment in which the policy server runs on vLLM: 6 GB under ~/.cache/attune/vllm.
+	$(BIN)/python deploy/vllm/installation.py
+
+demo: install $(if $(findstring --engine vllm,$(ARGS)),vllm) ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
 postgres: install ## Install PostgreSQL for tests, where it is missing and this user may.

