@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,17 +21,20 @@ $(VENV)/installed: pyproject.toml
 
 install: $(VENV)/installed ## Install Attune and its tools into .venv.
 
-demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
+vllm: install ## Make the environment in which the policy server runs on vLLM: 6 GB under ~/.cache/attune/vllm.
+	$(BIN)/python deploy/vllm/installation.py
+
+demo: install $(if $(findstring --engine vllm,$(ARGS)),vllm) ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
 postgres: install ## Install PostgreSQL for tests, where it is missing and this user may.
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not vllm and not triton" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not vllm and not triton" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
@@ -39,8 +42,17 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
 
+triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune reward --set engine=triton.
+	$(BIN)/python deploy/triton/triton_server.py run $(ARGS)
+
+test-engines: install ## The tests that drive real model servers: vLLM, Triton.
+	$(QUIET) $(BIN)/python -m pytest -q -m "vllm or triton" $(ARGS)
+
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)

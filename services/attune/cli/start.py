@@ -14,6 +14,7 @@ EXTRAS = {
         *("rich", "sqlalchemy", "uvloop"),
     },
     "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "triton": {"tritonclient"},
     "demo": {"matplotlib"},
 }
 """What brings which package; see pyproject.toml."""

@@ -107,6 +107,12 @@ class CheckpointRefused(AttuneError):
     status, reason = "FAILED_PRECONDITION", "CHECKPOINT_REFUSED"
 
 
+class EngineUnavailable(AttuneError):
+    """What computes for this server is away, such as Triton; wait `retry_after_s` and try again."""
+
+    status, reason = "UNAVAILABLE", "ENGINE_UNAVAILABLE"
+
+
 class GenerationIdReused(AttuneError):
     """The caller chose a generation id that the app has already used."""
 

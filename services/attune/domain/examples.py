@@ -12,11 +12,13 @@ from attune.domain.times import from_timestamp, to_timestamp
 
 @dataclass(frozen=True)
 class ExampleCompletion:
-    """A completion of an example: its id, its text, and the full name of the revision that wrote it."""
+    """A completion of an example: its id, its text, the full name of the revision that wrote it or began it, and those
+    that went on with it, in order."""
 
     id: str
     text: str
     revision: str
+    later_revisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ class Example:
             subject_id=self.event.subject_id,
             prompt=self.prompt.to_proto(),
             completions=[
-                examples_pb2.ExampleCompletion(id=c.id, text=c.text, revision=c.revision) for c in self.completions
+                examples_pb2.ExampleCompletion(
+                    id=c.id, text=c.text, revision=c.revision, later_revisions=c.later_revisions
+                )
+                for c in self.completions
             ],
             feedback=self.event.to_proto(),
             accept_time=to_timestamp(self.accept_time),
@@ -57,7 +62,9 @@ class Example:
         return cls(
             sequence=proto.sequence,
             prompt=Prompt.from_proto(proto.prompt),
-            completions=tuple(ExampleCompletion(c.id, c.text, c.revision) for c in proto.completions),
+            completions=tuple(
+                ExampleCompletion(c.id, c.text, c.revision, tuple(c.later_revisions)) for c in proto.completions
+            ),
             event=FeedbackEvent.from_proto(proto.feedback),
             accept_time=from_timestamp(proto.accept_time),
             generation_time=from_timestamp(proto.generation_time),

@@ -1,7 +1,9 @@
 """Writes one generation: takes the revision, lets the engine draw, decodes the text, and has it recorded.
 
 Every generation passes here, streamed or not, so that both give the same tokens, text and record. The revision is
-fixed at admission; every default of the sampling is filled in, the seed included, so that the record repeats it.
+fixed at admission, except where the engine changes its weights in place: then completions tell their spans, and the
+generation names the revision that began it. Every default of the sampling is filled in, the seed included, so that the
+record repeats it.
 An id is used up by a generation that was written; after a failure or cancellation the caller may send it again.
 """
 
@@ -26,11 +28,11 @@ from attune.domain.generations import (
     Sampling,
 )
 from attune.domain.ids import completion_id, uuid7
-from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
 from attune.platform.deadline import remaining_s
-from attune.policy.engine import Engine, Job
+from attune.policy.engines import Policy, PolicyEngine
+from attune.policy.jobs import Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.text import GrowingText
@@ -65,8 +67,8 @@ class Writer:
 
     def __init__(
         self,
-        revisions: LoadedRevisions[LoadedPolicy],
-        engine: Engine,
+        revisions: LoadedRevisions[Policy],
+        engine: PolicyEngine,
         recorder: Recorder,
         metrics: PolicyMetrics,
         *,
@@ -107,22 +109,16 @@ class Writer:
                 self._recorder.release(request.app_id, generation_id)
             self._metrics.requests.labels(request.purpose.name.lower(), outcome).inc()
 
-    async def _deltas(
-        self, admitted: _Admitted, held: Held[LoadedPolicy], is_streaming: bool
-    ) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, admitted: _Admitted, held: Held[Policy], is_streaming: bool) -> AsyncGenerator[Delta, None]:
         request = admitted.request
         deadline = time.monotonic() + remaining_s(math.inf)
         job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:
-                growing = admitted.growing[event.index]
-                growing.token_ids.extend(event.token_ids)
-                growing.logprobs.extend(event.logprobs)
-                growing.finish_reason = event.finish_reason
-                text = growing.text.add(event.token_ids, is_last=event.finish_reason is not None)
+                text = admitted.growing[event.index].add(event)
                 yield Delta(
                     generation_id=admitted.id,
-                    revision=admitted.revision,
+                    revision=event.revision or admitted.revision,
                     index=event.index,
                     text=text,
                     token_ids=event.token_ids,
@@ -134,11 +130,19 @@ class Writer:
 class _Growing:
     """A completion on its way."""
 
-    def __init__(self, policy: LoadedPolicy, sampling: Sampling) -> None:
+    def __init__(self, policy: Policy, sampling: Sampling) -> None:
         self.text = GrowingText(policy.tokenizer, sampling.stop)
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
+        self.spans: tuple[RevisionSpan, ...] = ()
+
+    def add(self, gained: Tokens) -> str:
+        """Takes in what the completion gained; the text that may be shown now."""
+        self.token_ids.extend(gained.token_ids)
+        self.logprobs.extend(gained.logprobs)
+        self.finish_reason, self.spans = gained.finish_reason, gained.spans
+        return self.text.add(gained.token_ids, is_last=gained.finish_reason is not None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class _Admitted:
                 token_ids=tuple(g.token_ids),
                 logprobs=tuple(g.logprobs),
                 finish_reason=g.finish_reason or FinishReason.UNSPECIFIED,
-                spans=(RevisionSpan(self.revision, 0, len(g.token_ids)),),
+                spans=g.spans or (RevisionSpan(self.revision, 0, len(g.token_ids)),),
             )
             for i, g in enumerate(self.growing)
         )
@@ -173,7 +177,7 @@ class _Admitted:
             prompt=request.prompt,
             prompt_token_ids=self.prompt_ids,
             completions=completions,
-            revision=self.revision,
+            revision=completions[0].spans[0].revision,
             sampling=request.sampling,
             purpose=request.purpose,
             create_time=self.create_time,
@@ -190,7 +194,7 @@ def seed_of(generation_id: str) -> int:
     return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:8], "big") >> 1
 
 
-def _admit(request: GenerateRequest, generation_id: str, held: Held[LoadedPolicy]) -> _Admitted:
+def _admit(request: GenerateRequest, generation_id: str, held: Held[Policy]) -> _Admitted:
     seed = request.sampling.seed
     sampling = replace(request.sampling, seed=seed_of(generation_id) if seed is None else seed)
     return _Admitted(

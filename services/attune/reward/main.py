@@ -26,11 +26,13 @@ from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
+from attune.reward.engine import RewardEngine, TransformersEngine
 from attune.reward.inference import RewardInference
 from attune.reward.metrics import RewardMetrics
 from attune.reward.revisions import RewardRevisions, reward_revisions
 from attune.reward.scorer import Scorer
 from attune.reward.servicer import RewardServicer
+from attune.reward.triton_repository import TritonRepository
 
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.reward.v1.RewardService"
@@ -49,14 +51,15 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("rewards", settings.reward_model)
         registry = Registry(settings.registry)
+        engine = _engine(settings)
+        stack.callback(engine.close)
         revisions = reward_revisions(
             registry,
             model,
+            engine,
             cache=Path(settings.cache_folder),
             metrics=metrics,
             on_live=lambda: app.set_serving(True),
-            device=device_named(settings.device),
-            dtype=getattr(torch, settings.dtype),
         )
         follower = AliasFollower(
             registry,
@@ -82,6 +85,23 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
             log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the scorer only after the calls that wait for it.
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
+
+
+def _engine(settings: RewardSettings) -> RewardEngine:
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    if settings.engine == "transformers":
+        return TransformersEngine(device_named(settings.device), dtype)
+    from attune.reward.triton_engine import Timeouts, TritonEngine  # tritonclient comes with attune[triton] alone
+
+    repository = TritonRepository(
+        Path(settings.triton.repository),
+        settings.reward_model,
+        batch_pairs=settings.batch.pairs,
+        dtype=settings.dtype,
+        threads=settings.threads,
+    )
+    timeouts = Timeouts(settings.triton.timeout_s, settings.triton.load_timeout_s)
+    return TritonEngine(settings.triton.url, settings.reward_model, repository, dtype, timeouts)
 
 
 def _app_server(

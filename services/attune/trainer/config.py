@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -115,6 +115,9 @@ class PPO(Section):
 class Gate(Section):
     """What a policy revision must pass."""
 
+    sampler: Literal["policy", "trainer"] = Field(
+        "policy", description="Who writes what is compared: the policy server, or the trainer, which vLLM needs."
+    )
     prompts: int = Field(64, ge=8, description="Held-out prompts to compare on.")
     completions: int = Field(1, ge=1, le=16, description="Completions a prompt.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Significance of a regression.")

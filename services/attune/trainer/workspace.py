@@ -26,10 +26,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from attune.domain.errors import AlreadyPublished
 from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
-from attune.modeling.loading import save_policy
+from attune.modeling.loading import LoadedPolicy, load_policy, save_policy
 from attune.platform.registry.prune import prune
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
@@ -287,6 +289,12 @@ class Workspace:
         reason = "; ".join(verdict.reasons)
         self.watchers.tell(Happening(event, self.progress.step, str(name), reason, dict(self.figures)))
         log.info("step %d: %s %s %s", self.progress.step, name, outcome, reason)
+
+
+def load_revision(registry: Registry, name: RevisionName, device: torch.device) -> LoadedPolicy:
+    """A policy revision, as it was published."""
+    with tempfile.TemporaryDirectory(prefix="attune-fetch-") as folder:
+        return load_policy(registry.fetch(name, Path(folder)), device)
 
 
 def _stop_fact(reason: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 uuids = st.uuids().map(str)
 names = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=30)
+later_revisions = st.lists(st.sampled_from(["policies/a/revisions/2", "policies/a/revisions/3"]), max_size=2).map(tuple)
 contents = st.text(min_size=1, max_size=60).filter(str.strip)
 times = st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1_000_000)
 floats32 = st.floats(-50, 0, width=32)
@@ -101,7 +102,7 @@ def events(draw: st.DrawFn) -> FeedbackEvent:
 def examples(draw: st.DrawFn) -> Example:
     event = draw(events())
     completions = tuple(
-        ExampleCompletion(c, draw(st.text(max_size=20)), "policies/a/revisions/1")
+        ExampleCompletion(c, draw(st.text(max_size=20)), "policies/a/revisions/1", draw(later_revisions))
         for c in event.feedback.completion_ids
     )
     return Example(draw(st.integers(1, 2**62)), draw(prompts), completions, event, draw(times), draw(times))

@@ -202,8 +202,8 @@ def generation_entry(
     """The entry of a generation that was checked; `prompt` is its prompt. The row holds no tokens."""
     content = examples_pb2.Example(prompt=generation.prompt)
     for completion in generation.completions:
-        revision = completion.spans[0].revision if completion.spans else generation.revision
-        content.completions.add(id=completion.id, text=completion.text, revision=revision)
+        revision, *later = [span.revision for span in completion.spans] or [generation.revision]
+        content.completions.add(id=completion.id, text=completion.text, revision=revision, later_revisions=later)
     row = GenerationRow(
         key=Key.of(generation.id, generation.app_id),
         subject_id=generation.subject_id,

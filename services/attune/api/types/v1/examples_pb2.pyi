@@ -12,14 +12,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExampleCompletion(_message.Message):
-    __slots__ = ("id", "text", "revision")
+    __slots__ = ("id", "text", "revision", "later_revisions")
     ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    LATER_REVISIONS_FIELD_NUMBER: _ClassVar[int]
     id: str
     text: str
     revision: str
-    def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
+    later_revisions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., revision: _Optional[str] = ..., later_revisions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Example(_message.Message):
     __slots__ = ("sequence", "event_id", "app_id", "subject_id", "prompt", "completions", "feedback", "accept_time", "generation_time")
