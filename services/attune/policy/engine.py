@@ -27,6 +27,7 @@ from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLon
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
+from attune.platform.tracing import UNTRACED, Span
 from attune.policy.decoder import Decoder
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.pace import Pace
@@ -73,6 +74,7 @@ class Job:
     is_cancelled: bool = False
     events: asyncio.Queue[Tokens | Exception] = field(default_factory=asyncio.Queue)
     admitted_time: float = field(default_factory=time.monotonic)
+    span: Span = UNTRACED
 
     @property
     def limit(self) -> int:
@@ -297,7 +299,9 @@ class Engine:
             decoder, rows = self._running.setdefault(name, (Decoder(policy.model, pad_id), []))
             fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
+            _tell(group, "prefill")
             tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, _row_sampling(fresh, policy))
+            _tell(group, "first token")
             rows.extend(fresh)
             self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
 
@@ -346,6 +350,12 @@ def _deliver(events: list[Event]) -> None:
     """On the event loop: to whom each belongs."""
     for job, event in events:
         job.events.put_nowait(event)
+
+
+def _tell(jobs: list[Job], event: str) -> None:
+    """Notes on the traces of jobs how far they are; from its begin to "prefill" a span has waited."""
+    for job in jobs:
+        job.span.add_event(event)
 
 
 def _unattainable(why: str, retry_after_s: float) -> DeadlineUnattainable:

@@ -25,6 +25,7 @@ from attune.modeling.batching import length_buckets, pad
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.reward_model import LoadedRewardModel, reward_input
 from attune.modeling.tokenizer import render_prompt
+from attune.platform import tracing
 from attune.reward.metrics import RewardMetrics
 
 MAX_PAIRS = 1024
@@ -110,6 +111,7 @@ class Scorer:
             self._admitted_pairs -= len(pairs)
             self._metrics.queue_pairs.set(self.queued_pairs)
         self._metrics.pairs.inc(len(pairs))
+        tracing.note({"attune.revision": held.name, "attune.pairs": len(pairs)})
         normalised = held.model.normalisation.normalised(torch.tensor(raw, dtype=torch.float64))
         return Scored(held.name, tuple(raw), tuple(normalised.tolist()))
 
