@@ -183,9 +183,7 @@ def traceparent(of: Span | None = None) -> str:
     if _tracer is None:
         return ""
     found = (trace.get_current_span() if of is None else of).get_span_context()
-    if not found.trace_flags.sampled:
-        return ""
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-01" if found.trace_flags.sampled else ""
 
 
 def links_to(traceparents: Iterable[str]) -> list[Link]:

@@ -20,7 +20,7 @@ def a_traceparent(number: int, flags: str = "01") -> str:
     return f"00-{TRACE}-{number:016x}-{flags}"
 
 
-def test_off_nothing_is_made_and_nothing_is_handed_on() -> None:
+async def test_off_nothing_is_made_and_nothing_is_handed_on() -> None:
     with tracing.span("step", links=tracing.links_to([a_traceparent(1)])) as span:
         assert span is tracing.UNTRACED
         assert tracing.traceparent() == ""
@@ -66,7 +66,7 @@ def test_links_are_bounded_each_once_and_only_to_what_is_a_span() -> None:
 
 
 @pytest.mark.parametrize("flags", ["01", "00"])
-def test_a_call_goes_on_with_the_trace_it_comes_in_kept_or_not(flags: str) -> None:
+async def test_a_call_goes_on_with_the_trace_it_comes_in_kept_or_not(flags: str) -> None:
     with recorded() as spans:
         served = tracing.begin_call("call", [("Traceparent", a_traceparent(7, flags))], {}, may_begin=False)
         inside = tracing.traceparent()
