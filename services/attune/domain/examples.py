@@ -23,7 +23,7 @@ class ExampleCompletion:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of training data; times in seconds of the log's clock."""
+    """One row of training data; times in seconds of the log's clock; traceparents of what was traced."""
 
     sequence: int
     prompt: Prompt
@@ -31,6 +31,13 @@ class Example:
     event: FeedbackEvent
     accept_time: float
     generation_time: float
+    feedback_traceparent: str = ""
+    generation_traceparents: tuple[str, ...] = ()
+
+    @property
+    def traceparents(self) -> tuple[str, ...]:
+        """Of the event and its generations, those that were traced."""
+        return tuple(filter(None, (self.feedback_traceparent, *self.generation_traceparents)))
 
     def text_of(self, completion_id: str) -> str:
         """The text of a named completion. KeyError if the example does not hold it."""
@@ -55,6 +62,8 @@ class Example:
             feedback=self.event.to_proto(),
             accept_time=to_timestamp(self.accept_time),
             generation_time=to_timestamp(self.generation_time),
+            feedback_traceparent=self.feedback_traceparent,
+            generation_traceparents=self.generation_traceparents,
         )
 
     @classmethod
@@ -68,4 +77,6 @@ class Example:
             event=FeedbackEvent.from_proto(proto.feedback),
             accept_time=from_timestamp(proto.accept_time),
             generation_time=from_timestamp(proto.generation_time),
+            feedback_traceparent=proto.feedback_traceparent,
+            generation_traceparents=tuple(proto.generation_traceparents),
         )

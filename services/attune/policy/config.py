@@ -11,6 +11,7 @@ from attune.domain.generations import Sampling
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.tracing import TracingSettings
 from attune.platform.web.settings import HttpPort
 from attune.policy.jobs import EngineLimits
 
@@ -82,6 +83,7 @@ class PolicySettings(EventLogSettings, AccessSettings):
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
     http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     default_app: str = Field("default", description="App of OpenAI's and Triton's clients that do not name theirs.")
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7201, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")

@@ -24,7 +24,7 @@ from attune.domain.errors import AttuneError, ServerUnavailable
 from attune.domain.generations import FinishReason
 from attune.modeling.loading import LoadedPolicy
 from attune.policy.decoder import Decoder
-from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits
+from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits, tell
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.queue import JobQueue
 from attune.policy.sampling import RowSampling, stream_of
@@ -197,7 +197,9 @@ class Engine:
             decoder, rows = self._running.setdefault(name, (Decoder(policy.model, pad_id), []))
             fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
+            tell(group, "prefill")
             tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, _row_sampling(fresh, policy))
+            tell(group, "first token")
             rows.extend(fresh)
             self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from attune.domain.errors import PromptTooLong
 from attune.domain.generations import FinishReason, Purpose, RevisionSpan, Sampling
 from attune.modeling.revisions import Held
+from attune.platform.tracing import UNTRACED, Span
 
 RETRY_AFTER_S = 0.5
 
@@ -56,6 +58,7 @@ class Job:
     is_cancelled: bool = False
     events: asyncio.Queue[Tokens | Exception] = field(default_factory=asyncio.Queue)
     admitted_time: float = field(default_factory=time.monotonic)
+    span: Span = UNTRACED
 
     @property
     def limit(self) -> int:
@@ -66,6 +69,12 @@ class Job:
     def tokens(self) -> int:
         """Most tokens of all completions."""
         return self.limit * self.sampling.completions
+
+
+def tell(jobs: Iterable[Job], event: str) -> None:
+    """Notes on the traces of jobs how far they are; from its begin to "prefill" a span has waited."""
+    for job in jobs:
+        job.span.add_event(event)
 
 
 def check_fits(prompt_ids: tuple[int, ...], context: int) -> int:

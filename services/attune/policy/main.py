@@ -27,6 +27,7 @@ from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.policy.config import PolicySettings
 from attune.policy.control import PolicyControlServicer
@@ -61,6 +62,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "policy", measured))
         model = ModelName("policies", settings.policy)
         registry = Registry(settings.registry)
         producer = open_event_log(settings).producer(Topic.GENERATIONS)

@@ -30,6 +30,7 @@ from attune.domain.generations import (
 from attune.domain.ids import completion_id, uuid7
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
+from attune.platform import tracing
 from attune.platform.deadline import remaining_s
 from attune.policy.engines import Policy, PolicyEngine
 from attune.policy.jobs import Job, Tokens
@@ -88,14 +89,16 @@ class Writer:
         """
         generation_id = request.generation_id or uuid7()
         self._recorder.reserve(request.app_id, generation_id)
-        outcome = "cancelled"
+        outcome, span = "cancelled", tracing.begin("generate")
         try:
             held = self._revisions.get(request.revision)
             admitted = _admit(request, generation_id, held)
-            async with aclosing(self._deltas(admitted, held, is_streaming)) as deltas:
+            async with aclosing(self._deltas(admitted, held, is_streaming, span)) as deltas:
                 async for delta in deltas:
                     yield delta
-            generation = admitted.generation()
+            generation = admitted.generation(tracing.traceparent(span))
+            if span.is_recording():
+                span.set_attributes(_written(generation))
             is_recorded = request.purpose is Purpose.USER and await self._recorder.record(generation)
             outcome = "written"
             if self._log_texts:
@@ -108,11 +111,16 @@ class Writer:
             if outcome != "written":
                 self._recorder.release(request.app_id, generation_id)
             self._metrics.requests.labels(request.purpose.name.lower(), outcome).inc()
+            if span.is_recording():
+                span.set_attributes({**_asked(request, generation_id), "attune.outcome": outcome})
+            span.end()
 
-    async def _deltas(self, admitted: _Admitted, held: Held[Policy], is_streaming: bool) -> AsyncGenerator[Delta, None]:
+    async def _deltas(
+        self, admitted: _Admitted, held: Held[Policy], is_streaming: bool, span: tracing.Span
+    ) -> AsyncGenerator[Delta, None]:
         request = admitted.request
         deadline = time.monotonic() + remaining_s(math.inf)
-        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline)
+        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline, span=span)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:
                 text = admitted.growing[event.index].add(event)
@@ -156,7 +164,7 @@ class _Admitted:
     create_time: float
     growing: list[_Growing]
 
-    def generation(self) -> Generation:
+    def generation(self, traceparent: str) -> Generation:
         """The whole generation, once every completion has ended."""
         completions = tuple(
             Completion(
@@ -181,7 +189,28 @@ class _Admitted:
             sampling=request.sampling,
             purpose=request.purpose,
             create_time=self.create_time,
+            traceparent=traceparent,
         )
+
+
+def _asked(request: GenerateRequest, generation_id: str) -> tracing.Attributes:
+    """What a span tells of a request."""
+    return {
+        "attune.generation_id": generation_id,
+        "attune.app_id": request.app_id,
+        "attune.purpose": request.purpose.name.lower(),
+    }
+
+
+def _written(generation: Generation) -> tracing.Attributes:
+    """What a span tells of a generation; names of OpenTelemetry's conventions where they have one."""
+    return {
+        "attune.revision": generation.revision,
+        "gen_ai.operation.name": "chat" if generation.prompt.messages else "text_completion",
+        "gen_ai.usage.input_tokens": len(generation.prompt_token_ids),
+        "gen_ai.usage.output_tokens": sum(len(c.token_ids) for c in generation.completions),
+        "gen_ai.response.finish_reasons": [c.finish_reason.name.lower() for c in generation.completions],
+    }
 
 
 def _texts(generation: Generation) -> list[str]:

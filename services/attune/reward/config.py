@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
+from attune.platform.tracing import TracingSettings
 from attune.reward.scorer import MAX_PAIRS, BatchLimits
 
 
@@ -43,6 +44,7 @@ class RewardSettings(AccessSettings):
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7002)
     control: ControlPort = ControlPort(port=7102)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7202, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")

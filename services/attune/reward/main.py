@@ -24,6 +24,7 @@ from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
 from attune.reward.engine import RewardEngine, TransformersEngine
@@ -49,6 +50,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "reward", measured))
         model = ModelName("rewards", settings.reward_model)
         registry = Registry(settings.registry)
         engine = _engine(settings)

@@ -33,6 +33,7 @@ from attune.modeling.batching import length_buckets
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.reward_model import reward_input
 from attune.modeling.tokenizer import render_prompt
+from attune.platform import tracing
 from attune.reward.engine import ScoringModel
 from attune.reward.metrics import RewardMetrics
 
@@ -121,6 +122,7 @@ class Scorer:
             self._admitted_pairs -= len(pairs)
             self._metrics.queue_pairs.set(self.queued_pairs)
         self._metrics.pairs.inc(len(pairs))
+        tracing.note({"attune.revision": held.name, "attune.pairs": len(pairs)})
         normalised = held.model.normalisation.normalised(torch.tensor(raw, dtype=torch.float64))
         return Scored(held.name, tuple(raw), tuple(normalised.tolist()))
 

@@ -12,6 +12,7 @@ from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
+from attune.platform.tracing import TracingSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -131,6 +132,7 @@ class TrainerSettings(AccessSettings):
     service: ClassVar[str] = "trainer"
 
     control: ControlPort = ControlPort(port=7105)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: int = Field(7205, ge=0, le=65535, description="Port of /metrics; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")

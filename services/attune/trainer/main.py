@@ -19,6 +19,7 @@ from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.trainer.config import TrainerSettings
 from attune.trainer.loop import Loop
 from attune.trainer.metrics import TrainerMetrics
@@ -41,6 +42,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "trainer", metrics))
         registry = Registry(settings.registry)
         servers = GrpcServers(
             **settings.addresses.model_dump(),

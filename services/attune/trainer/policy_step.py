@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from attune.domain.prompts import Prompt
+from attune.platform import tracing
+from attune.trainer import causes
 from attune.trainer.checkpoint import read_json, write_json
 from attune.trainer.gates import GateVerdict, kl_ceiling, win_rate_gate
 from attune.trainer.rollouts import Rollout, RolloutBatch, Sample, sample, sample_here, scored
@@ -21,6 +23,12 @@ from attune.trainer.workspace import Workspace, load_revision
 
 async def run(w: Workspace, step: int) -> None:
     """One PPO step, from its saved input if there is one."""
+    with tracing.span("policy update", links=causes.of_policy_update(w), attributes={"attune.step": step}):
+        await _learn(w, step)
+
+
+async def _learn(w: Workspace, step: int) -> None:
+    """From the rollouts to the gate."""
     folder = w.state.input_of(step) or await _gather(w, step)
     task = read_json(folder / "input.json")
     batch = RolloutBatch.load(folder / "rollouts.safetensors", task["policy_revision"], task["reward_revision"])

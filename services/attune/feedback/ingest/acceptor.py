@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 from attune.domain.errors import AttuneError, EventLogUnavailable, FeedbackConflict, QueueFull
 from attune.feedback.ingest.reading import ReceivedEvent, RefusedEvent
-from attune.feedback.ingest.records import records
+from attune.feedback.ingest.records import UNTRACED, records
+from attune.platform import tracing
 from attune.platform.events.log import Producer
 
 RETRY_AFTER_S = 1.0
@@ -49,9 +50,13 @@ Stored = tuple[bytes, float]
 
 
 class Submission:
-    """The events of one message in the acceptor's hands; their outcomes come in the order of the events."""
+    """The events of one message in the acceptor's hands; their outcomes come in the order of the events.
 
-    def __init__(self, events: int) -> None:
+    `traceparent` is that of the message's span; empty when it is not traced.
+    """
+
+    def __init__(self, events: int, traceparent: str = "") -> None:
+        self.traceparent = traceparent
         self._outcomes: list[Outcome | None] = [None] * events
         self._open = events
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -146,7 +151,7 @@ class Acceptor:
     def submit(self, events: Sequence[ReceivedEvent | RefusedEvent]) -> Submission:
         """Queues events; one that is refused already stays so. Each of the others becomes a receipt, or
         FeedbackConflict, QueueFull or EventLogUnavailable."""
-        submission = Submission(len(events))
+        submission = Submission(len(events), tracing.traceparent())
         for position, event in enumerate(events):
             outcome = self._admit(event, submission, position) if isinstance(event, ReceivedEvent) else event.error
             if outcome is not None:
@@ -206,7 +211,8 @@ class Acceptor:
 
     async def _write(self, group: list[Waiting]) -> None:
         accept_time = self._clock()
-        values = list(records((waiting.event.wire for waiting in group), accept_time))
+        traceparents = (waiting.submission.traceparent for waiting in group) if tracing.is_on() else UNTRACED
+        values = list(records((waiting.event.wire for waiting in group), accept_time, traceparents))
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._producer.append, values)
         except EventLogUnavailable as error:

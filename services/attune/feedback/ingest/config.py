@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.tracing import TracingSettings
 from attune.platform.web.settings import HttpPort
 
 
@@ -30,6 +31,7 @@ class IngestSettings(EventLogSettings, AccessSettings):
 
     app: AppPort = AppPort(port=7003)
     http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")

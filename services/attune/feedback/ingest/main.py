@@ -28,6 +28,7 @@ from attune.platform.lifecycle import until_stopped
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.platform.web.server import HttpMetrics, HttpServer
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "ingest", metrics))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
         stack.callback(producer.close)
         counts = IngestMetrics(metrics)

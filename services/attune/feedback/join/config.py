@@ -12,6 +12,7 @@ from attune.feedback.join.rows import Limits
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.tracing import TracingSettings
 
 DAY_S = 86_400.0
 MICROSECONDS = 1_000_000
@@ -23,6 +24,7 @@ class JoinSettings(EventLogSettings, AccessSettings):
     service: ClassVar[str] = "join"
 
     control: ControlPort = ControlPort(port=7104)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7204, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")

@@ -29,6 +29,7 @@ from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 
 SERVICE = "attune.api.feedback.v1.FeedbackControlService"
 LOG_RETRY_S = 1.0
@@ -42,6 +43,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "join", metrics))
         events = open_event_log(settings)
         engine = open_database(settings.database, settings.password())
         stack.callback(engine.dispose)

@@ -28,7 +28,7 @@ from attune.domain.errors import AttuneError, CheckpointRefused, ConfigurationIn
 from attune.domain.generations import Purpose, Sampling
 from attune.modeling.revisions import Held
 from attune.platform.lifecycle import cancelled
-from attune.policy.jobs import EngineLimits, Job, Tokens, check_fits
+from attune.policy.jobs import EngineLimits, Job, Tokens, check_fits, tell
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.queue import JobQueue
 from attune.policy.stored import PROBE_TEMPERATURE, StoredPolicy
@@ -110,6 +110,7 @@ class VllmEngine:
         company = Company(self._limits, job.is_streaming)
         async with self._turn(job):
             saw_end = partial(self._saw_end, job, time.monotonic())
+            tell([job], "prefill")
             with JobMetrics(job, self._metrics, saw_end) as measured:
                 async with aclosing(self._outputs(job, room, PRIORITY[job.purpose])) as outputs:
                     async for output in outputs:

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector
 
-from attune.policy.jobs import Job, Tokens
+from attune.policy.jobs import Job, Tokens, tell
 from attune.policy.metrics import PolicyMetrics
 
 
@@ -27,6 +27,7 @@ class JobMetrics:
     def add(self, tokens: Tokens) -> Tokens:
         self._metrics.tokens.inc(len(tokens.token_ids))
         if self._is_first:
+            tell([self._job], "first token")
             self._observe(self._metrics.first_token_s)
             self._is_first = False
         self._open[tokens.index] += len(tokens.token_ids)
