@@ -8,7 +8,7 @@ from collections.abc import Callable
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from attune.feedback.join import tables
-from attune.feedback.join.database import migrate
+from attune.feedback.join.database import open_database
 from attune.feedback.join.store import Store
 from feedback_samples import FEEDBACK, LIMITS, rows_of
 from sqlalchemy import Engine
@@ -24,7 +24,7 @@ def test_it_ends_at_the_tables_of_the_code(bare_engine: Engine, upgrade: Callabl
 def test_rows_of_an_older_join_are_untraced(
     bare_engine: Engine, upgrade: Callable[[str], None], downgrade: Callable[[str], None]
 ) -> None:
-    migrate(bare_engine)
+    open_database(bare_engine.url.render_as_string(hide_password=False)).dispose()
     Store(bare_engine, LIMITS, FEEDBACK).commit(a_log(random.Random(4), 100), [])
     written = rows_of(bare_engine)
     downgrade("0002")
