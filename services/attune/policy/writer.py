@@ -7,6 +7,7 @@ An id is used up by a generation that was written; after a failure or cancellati
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -15,7 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from attune.domain.errors import AttuneError
+from attune.domain.errors import AttuneError, DeadlineExceeded
 from attune.domain.generations import (
     Completion,
     FinishReason,
@@ -86,7 +87,7 @@ class Writer:
         """
         generation_id = request.generation_id or uuid7()
         self._recorder.reserve(request.app_id, generation_id)
-        outcome = "cancelled"
+        outcome = "failed"
         try:
             held = self._revisions.get(request.revision)
             admitted = _admit(request, generation_id, held)
@@ -101,6 +102,9 @@ class Writer:
             yield Written(generation, is_recorded)
         except AttuneError as error:
             outcome = error.reason.lower()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled" if remaining_s(math.inf) else DeadlineExceeded.reason.lower()
             raise
         finally:
             if outcome != "written":
