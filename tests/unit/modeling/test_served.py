@@ -92,6 +92,12 @@ async def test_a_refused_revision_leaves_everything_as_it_was(server: Server) ->
         server.served.loaded.get("2")
 
 
+def test_every_outcome_stands_from_the_start(server: Server) -> None:
+    for outcome in ("swapped", "refused"):
+        assert server.measured.get_sample_value("attune_toy_swaps_total", {"outcome": outcome}) == 0
+    assert server.measured.get_sample_value("attune_toy_load_refused_total", {"reason": "CHECKPOINT_REFUSED"}) == 0
+
+
 async def test_following_the_same_again_changes_nothing(server: Server) -> None:
     await server.promote("one")
     record = server.registry.alias(MODEL, "stable")
