@@ -9,8 +9,8 @@ DAY_S = 24 * HOUR_S
 DELAY_BUCKETS_S = (0.1, 1, 5, 15, 60, 300, 1800, HOUR_S, 6 * HOUR_S, DAY_S, 3 * DAY_S, 7 * DAY_S)
 FRESHNESS_BUCKETS_S = (1, 2, 5, 8, 12, 16, 20, 30, 45, 60, 120, 300, 900, HOUR_S, 6 * HOUR_S, DAY_S)
 RESULTS = (
-    "generation", "generation_duplicate", "generation_erased", "pending", "joined", "superseded", "conflict", "duplicate",
-    "expired", "erased",
+    "generation", "generation_duplicate", "generation_erased", "pending", "joined", "superseded", "conflict",
+    "duplicate", "expired", "erased",
 )  # fmt: skip
 REASONS = (
     "RECORD_GARBLED", "ENTRY_INVALID", "ROLLOUT_RECORDED", "GENERATION_ID_REUSED", "BODY_DIFFERS", "PROMPTS_DIFFER",
