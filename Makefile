@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka test-alerts test-prometheus bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,16 +28,22 @@ postgres: install ## Install PostgreSQL for tests, where it is missing and this 
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not prometheus" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not prometheus" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+test-alerts: install ## Rules, dashboards and runbooks: each alert fires and stays quiet; needs Go for promtool.
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/alerts $(ARGS)
+
+test-prometheus: install ## A real Prometheus beside attune up: nothing fires at rest, what is provoked does; needs Go.
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and prometheus" $(ARGS)
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
