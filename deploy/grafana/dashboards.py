@@ -60,7 +60,7 @@ LOOP = Dashboard(
                      increase("attune_training_steps_total", "1h", labels=f"{POLICY_KIND},outcome='promoted'")),
                 stat("Feedback in an hour", increase("attune_feedback_events_total", "1h", labels=ACCEPTED)),
                 stat("Answers in an hour", increase("attune_generation_requests_total", "1h", labels=WRITTEN)),
-                stat("Processes up", total("up")),
+                stat("Processes up", total("up", labels="installation!=''")),
             ],
         ),
         Row(
