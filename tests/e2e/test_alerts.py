@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,11 +160,11 @@ def publish_torn(folder: Path) -> None:
     """A revision whose weights end in the middle, under the alias canary, as a person with a bad disk would."""
     registry = Registry(folder / "registry")
     torn = folder / "torn"
-    registry.fetch(POLICY.revision(1), torn)
-    (weights,) = torn.rglob("*.safetensors")
+    shutil.copytree(registry.fetch(POLICY.revision(1), folder / "fetched"), torn)
+    (weights,) = torn.glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1000])
     number, epoch = registry.next_number(POLICY), registry.newest_epoch(POLICY)
-    registry.publish(POLICY.revision(number), weights.parent, epoch=epoch)
+    registry.publish(POLICY.revision(number), torn, epoch=epoch)
     registry.move_alias(POLICY, CANARY, number, epoch=epoch, actor="test", reason="torn")
 
 
