@@ -199,8 +199,12 @@ CASES = (
          PPO | {"attune_ppo_entropy_nats": "0.4x60 0.2x200"}),
     Case("AttuneClipFractionHigh", "90m", PPO | {"attune_ppo_clip_ratio": "0.7x200"},
          {"attune_ppo_clip_ratio": "0.7x200"}),
-    Case("AttuneExplainedVarianceNegative", "3h", PPO | {"attune_ppo_explained_variance": "-0.3x200"},
-         PPO | {"attune_ppo_explained_variance": "-0.3x10 0.3x200"}),
+    Case(
+        "AttuneExplainedVarianceNegative",
+        "8h",
+        {STEPS % ("policy", "promoted"): "0+1x600", "attune_ppo_explained_variance": "-0.3x600"},
+        {STEPS % ("policy", "promoted"): "0+1x600", "attune_ppo_explained_variance": UNMEASURED * 2 + "-0.3x360"},
+    ),
     Case("AttuneEngineGap", "30m", {"attune_ppo_engine_gap_ratio": "1.5x60"},
          {"attune_ppo_engine_gap_ratio": "1.003x60"}),
 )  # fmt: skip

@@ -15,7 +15,8 @@ import pytest
 from attune.cli.service import KNOWN_SERVICES
 from attune.cli.supervisor import Endpoints, settings_of
 from attune.platform.config import load_settings
-from dashboards import DASHBOARDS, chosen
+from dashboards import DASHBOARDS
+from panels import chosen
 from support.eventually import eventually
 from support.prometheus import ROOT, metrics_of, rules
 
