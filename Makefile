@@ -1,9 +1,11 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
+# The marks of tests that need a part which has a tier of its own.
+WITHOUT_PARTS := not kafka and not prometheus and not triton and not vllm
 BIN := $(VENV)/bin
 ARGS ?=
 # Idle threads of one torch process must not spin while another works.
@@ -31,10 +33,10 @@ postgres: install ## Install PostgreSQL for tests, where it is missing and this 
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not vllm and not triton" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and $(WITHOUT_PARTS)" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not vllm and not triton" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and $(WITHOUT_PARTS)" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
@@ -47,6 +49,12 @@ triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune r
 
 test-engines: install ## The tests that drive real model servers: vLLM, Triton.
 	$(QUIET) $(BIN)/python -m pytest -q -m "vllm or triton" $(ARGS)
+
+test-alerts: install ## Rules, dashboards and runbooks: each alert fires and stays quiet; needs Go for promtool.
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/alerts $(ARGS)
+
+test-prometheus: install ## A real Prometheus beside attune up: nothing fires at rest, what is provoked does; needs Go.
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and prometheus" $(ARGS)
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)

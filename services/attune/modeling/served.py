@@ -55,12 +55,16 @@ class SwapMetrics:
             f"{prefix}_live_revision_number", "Number of the live revision; 0 for none", registry=registry
         )
         self.swaps = Counter(f"{prefix}_swaps", "Moves of aliases followed, by outcome", ["outcome"], registry=registry)
+        for outcome in ("swapped", "refused"):
+            self.swaps.labels(outcome)  # stands from the start: the first increase must not be missed
         self.swap_duration_s = Histogram(
             f"{prefix}_swap_duration_seconds", "Loading and verifying a revision", registry=registry
         )
         self.load_refused = Counter(
             f"{prefix}_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
         )
+        for error in (CheckpointRefused, RegistryCorrupt, RevisionUnknown):
+            self.load_refused.labels(error.reason)
         self.torn_alias_files = Gauge(
             f"{prefix}_torn_alias_files", "Alias files ignored because they cannot be read", registry=registry
         )

@@ -22,6 +22,8 @@ class PolicyMetrics(SwapMetrics):
             ["purpose", "outcome"],
             registry=registry,
         )
+        for purpose in ("user", "rollout"):
+            self.requests.labels(purpose, "written")  # stands from the start: the first increase must not be missed
         self.queued = Gauge(
             "attune_generation_queue_completions", "Completions waiting", ["purpose"], registry=registry
         )
@@ -50,3 +52,5 @@ class PolicyMetrics(SwapMetrics):
         self.unrecorded = Counter(
             "attune_generations_unrecorded", "Served without the event log having it", ["reason"], registry=registry
         )
+        for reason in ("queue_full", "log_slow"):
+            self.unrecorded.labels(reason)

@@ -9,6 +9,7 @@ An id is used up by a generation that was written; after a failure or cancellati
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -17,7 +18,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from attune.domain.errors import AttuneError
+from attune.domain.errors import AttuneError, DeadlineExceeded
 from attune.domain.generations import (
     Completion,
     FinishReason,
@@ -89,7 +90,7 @@ class Writer:
         """
         generation_id = request.generation_id or uuid7()
         self._recorder.reserve(request.app_id, generation_id)
-        outcome, span = "cancelled", tracing.begin("generate")
+        outcome, span = "failed", tracing.begin("generate")
         try:
             held = self._revisions.get(request.revision)
             admitted = _admit(request, generation_id, held)
@@ -106,6 +107,9 @@ class Writer:
             yield Written(generation, is_recorded)
         except AttuneError as error:
             outcome = error.reason.lower()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled" if remaining_s(math.inf) else DeadlineExceeded.reason.lower()
             raise
         finally:
             if outcome != "written":

@@ -137,6 +137,8 @@ def open_workspace(
         epoch=epoch,
     )
     metrics.epoch.set(epoch)
+    metrics.kl_ceiling.set(settings.gate.kl_ceiling)
+    workspace.show_stable()
     _restore(workspace, start)
     return workspace
 

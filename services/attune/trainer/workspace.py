@@ -289,6 +289,12 @@ class Workspace:
         self.progress = progress
         self.state.record(progress)
         self.metrics.checkpoint_time.set_to_current_time()
+        self.show_stable()
+
+    def show_stable(self) -> None:
+        """Tells which revisions the aliases stand at, for those who compare servers with it."""
+        for kind in ("policy", "reward"):
+            self.metrics.stable_number.labels(kind).set(self.progress.facts[kind])
 
     def _announce(self, kind: Kind, name: RevisionName, verdict: GateVerdict) -> None:
         noun = "policy" if kind == "policies" else "reward"

@@ -113,6 +113,12 @@ async def test_what_an_absent_engine_cannot_load_is_not_refused_but_asked_for_ag
     assert server.served.loaded.live == str(MODEL.revision(1))
 
 
+def test_every_outcome_stands_from_the_start(server: Server) -> None:
+    for outcome in ("swapped", "refused"):
+        assert server.measured.get_sample_value("attune_toy_swaps_total", {"outcome": outcome}) == 0
+    assert server.measured.get_sample_value("attune_toy_load_refused_total", {"reason": "CHECKPOINT_REFUSED"}) == 0
+
+
 async def test_following_the_same_again_changes_nothing(server: Server) -> None:
     await server.promote("one")
     record = server.registry.alias(MODEL, "stable")

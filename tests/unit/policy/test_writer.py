@@ -11,6 +11,7 @@ from attune.domain.errors import PromptTooLong
 from attune.domain.generations import FinishReason, GenerateRequest, RevisionSpan, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
+from attune.platform.deadline import set_deadline
 from attune.policy.jobs import Job, Tokens
 from attune.policy.writer import Delta, Writer, Written
 from unit.policy.serving import Server
@@ -49,6 +50,25 @@ async def test_closing_early_cancels_and_releases(server: Server) -> None:
     assert server.recorded() == []
     found = [step async for step in server.writer.write(request(generation_id=chosen), is_streaming=False)]
     assert isinstance(found[-1], Written)
+
+
+@pytest.mark.parametrize(("left_s", "outcome"), [(60.0, "cancelled"), (0.0, "deadline_exceeded")])
+async def test_what_ended_a_generation_tells_the_caller_from_the_clock(
+    server: Server, left_s: float, outcome: str
+) -> None:
+    set_deadline(60.0)
+    steps = server.writer.write(request(), is_streaming=True)
+    await anext(steps)
+    set_deadline(left_s)
+    await steps.aclose()
+    assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome=outcome) == 1
+
+
+async def test_a_generation_that_fails_unexpectedly_was_not_cancelled(server: Server) -> None:
+    writer = Writer(None, server.engine, server.recorder, server.shop.metrics)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        [step async for step in writer.write(request(), is_streaming=False)]
+    assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome="failed") == 1
 
 
 @pytest.mark.parametrize("log_texts", [False, True], ids=["unasked", "asked for"])
