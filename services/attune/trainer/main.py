@@ -16,6 +16,7 @@ from attune.domain.revisions import ModelName
 from attune.platform.access.settings import open_access
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
+from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -41,6 +42,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         registry = Registry(settings.registry)
         servers = GrpcServers(
             **settings.addresses.model_dump(),
@@ -59,6 +61,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
             metrics=RpcMetrics(metrics),
             access=access,
             scope=Scope.CONTROL,
+            probes=probes,
         )
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_s)
