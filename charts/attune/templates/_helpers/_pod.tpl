@@ -50,7 +50,9 @@ spec:
         - --config
         - /etc/attune/settings/settings.toml
       securityContext: {{- toYaml $v.containerSecurityContext | nindent 8 }}
-      env: {{- include "attune.environment" . | nindent 8 }}
+      {{- with include "attune.environment" . | trim }}
+      env: {{- . | nindent 8 }}
+      {{- end }}
       {{- with $v.extraEnvFrom }}
       envFrom: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -140,8 +142,6 @@ topologySpreadConstraints:
 
 {{/* Variables: secrets that the code takes from nowhere else, and the object store's own. */}}
 {{- define "attune.environment" -}}
-- name: HOME
-  value: /tmp
 {{- if and (include "attune.usesEvents" .) .root.Values.kafka.bootstrap .root.Values.kafka.sasl.mechanism }}
 - name: ATTUNE_{{ upper .key }}_KAFKA__USERNAME
   valueFrom:

@@ -49,6 +49,9 @@ keys_file: /etc/attune/keys/keys.json
   port: {{ . }}
   {{- if eq $port "http" }}
   origins: {{ index $.root.Values $.key "http" "origins" | join "," | quote }}
+  {{- if dig "tokenKeysSecret" "name" "" $.values }}
+  token_keys_file: /etc/attune/token-keys/token-keys.json
+  {{- end }}
   {{- end }}
 {{- end }}
 {{- end }}

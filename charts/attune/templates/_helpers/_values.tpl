@@ -72,7 +72,7 @@ running calls end in the second, and the process closes what it opened in the la
 {{- has . (list "ingest" "join") | ternary "slim" "full" -}}
 {{- end -}}
 
-{{/* dict "root" $ "image" "slim" or "full" */}}
+{{/* A digest goes before a tag. dict "root" $ "image" "slim" or "full" */}}
 {{- define "attune.image" -}}
 {{- $common := .root.Values.image -}}
 {{- $image := index $common .image -}}
@@ -81,7 +81,7 @@ running calls end in the second, and the process closes what it opened in the la
 {{- if $image.digest -}}
 {{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name ($image.tag | default (printf "%s-%s" .root.Chart.AppVersion .image)) -}}
+{{- printf "%s:%s" $name ($image.tag | default .root.Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 

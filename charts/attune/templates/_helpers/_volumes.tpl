@@ -30,6 +30,14 @@ dict "root" $ "key" "policy" "values" (its values)
       - {key: {{ $v.auth.secretKeys.trainerApp | quote }}, path: trainer-app.key}
       - {key: {{ $v.auth.secretKeys.trainerControl | quote }}, path: trainer-control.key}
       {{- end }}
+{{- if and (eq .key "ingest") $v.ingest.tokenKeysSecret.name }}
+- name: token-keys
+  secret:
+    secretName: {{ $v.ingest.tokenKeysSecret.name }}
+    defaultMode: 0440
+    items:
+      - {key: {{ $v.ingest.tokenKeysSecret.key | quote }}, path: token-keys.json}
+{{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: {{ .values.tmpSize }}
@@ -137,6 +145,7 @@ dict "root" $ "key" "policy" "values" (its values)
 {{- define "attune.paths" -}}
 settings: /etc/attune/settings
 keys: /etc/attune/keys
+token-keys: /etc/attune/token-keys
 tls: /etc/attune/tls
 kafka-password: /etc/attune/kafka-password
 kafka-authority: /etc/attune/kafka-authority

@@ -129,7 +129,7 @@ metadata:
   name: {{ include "attune.object" . }}-internal
   labels:
     {{- include "attune.labels" . | nindent 4 }}
-    attune/metrics: "true"
+    attune/component: {{ .key }}
 spec:
   clusterIP: None
   publishNotReadyAddresses: true
