@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka chart test-chart bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,7 +28,7 @@ postgres: install ## Install PostgreSQL for tests, where it is missing and this 
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not chart" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
 	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
@@ -38,6 +38,13 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+chart: install ## Make schema and README of the Helm chart from its values, and copy rules and dashboards into it.
+	$(BIN)/python charts/generate.py
+
+test-chart: install ## The Helm chart: lint, unit tests, value sets against schemas, drift; needs Go 1.26.
+	$(BIN)/python charts/generate.py --check
+	$(BIN)/python -m pytest -q -n 2 -m chart $(ARGS)
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
