@@ -27,7 +27,14 @@ COPIES = {"rules": "prometheus/rules/*.yaml", "dashboards": "grafana/*.json"}
 COMPONENTS = ("policy", "reward", "ingest", "join", "trainer")
 KUBERNETES = "v1.37.0-local-strict"
 SCHEMA_MARK, TABLES_MARK = "@schema ", "## Values\n"
-TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+TYPES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 
 @dataclass
