@@ -19,6 +19,11 @@ calls:
   key_file: /etc/attune/tls/tls.key
   {{- end }}
   {{- end }}
+{{- if .root.Values.trainer.lease.enabled }}
+lease:
+  name: {{ include "attune.object" . }}
+  duration_s: {{ .root.Values.trainer.lease.durationSeconds }}
+{{- end }}
 {{- end -}}
 
 {{/* The app ports of pods that are ready, the control ports of all. */}}
