@@ -150,6 +150,11 @@ def test_disruption_budgets_are_there_for_more_than_one_pod() -> None:
     assert set(budgets) == {"attune-policy", "attune-reward", "attune-feedback-ingest"}
 
 
+def test_a_component_can_be_switched_off() -> None:
+    deployments = helm.of_kind(helm.render({"reward": {"replicas": 0}}), "Deployment")
+    assert deployments["attune-reward"]["spec"]["replicas"] == 0
+
+
 def test_who_is_scaled_by_itself_has_no_number_of_pods() -> None:
     deployments = helm.of_kind(helm.render({}, GPU), "Deployment")
     assert "replicas" not in deployments["attune-feedback-ingest"]["spec"]

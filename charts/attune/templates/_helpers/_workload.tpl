@@ -10,7 +10,7 @@ metadata:
   labels: {{- include "attune.labels" $c | nindent 4 }}
 spec:
   {{- if not (dig "autoscaling" "enabled" false $v) }}
-  replicas: {{ get $v "replicas" | default 1 | int }}
+  replicas: {{ hasKey $v "replicas" | ternary $v.replicas 1 | int }}
   {{- end }}
   revisionHistoryLimit: 3
   # Counted until the new pods are ready, so beyond the start-up budget of one.
