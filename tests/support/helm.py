@@ -28,9 +28,18 @@ CHART = ROOT / "charts" / "attune"
 CI = sorted((CHART / "ci").glob("*-values.yaml"))
 HELM = "helm.sh/helm/v4/cmd/helm@v4.2.4"
 CRDS = {
-    "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds/cert-manager.io_*.yaml",
-    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/keda.sh_*.yaml",
-    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*.yaml",
+    "github.com/cert-manager/cert-manager@v1.21.2": [
+        "deploy/crds/cert-manager.io_certificates.yaml",
+        "deploy/crds/cert-manager.io_issuers.yaml",
+    ],
+    "github.com/kedacore/keda/v2@v2.21.0": [
+        "config/crd/bases/keda.sh_scaledobjects.yaml",
+        "config/crd/bases/keda.sh_triggerauthentications.yaml",
+    ],
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": [
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ],
 }
 CACHE = Path(os.environ.get("ATTUNE_TOOLS_CACHE", Path.home() / ".cache" / "attune"))
 REQUIRED = "ATTUNE_REQUIRE_PARTS"
@@ -88,7 +97,7 @@ def render_text(
 
 def render(values: Mapping[str, Any] | None = None, *files: Path, **how: Any) -> list[Object]:
     """The objects."""
-    return [item for item in yaml.safe_load_all(render_text(values, *files, **how)) if item]
+    return [item for item in yaml.load_all(render_text(values, *files, **how), yaml.CSafeLoader) if item]
 
 
 def of_kind(objects: Sequence[Object], kind: str) -> dict[str, Object]:
@@ -144,19 +153,16 @@ def custom_schemas() -> dict[tuple[str, str], Object]:
         ["go", "mod", "download", "-json", *CRDS], check=True, capture_output=True, text=True, cwd="/"
     )
     folders = {f"{item['Path']}@{item['Version']}": Path(item["Dir"]) for item in _json_values(done.stdout)}
-    found = {}
-    for module, pattern in CRDS.items():
-        for file in folders[module].glob(pattern):
-            for document in yaml.load_all(file.read_text(), _Loader):
-                found |= _schemas_of(document)
-    return found
+    files = [folders[module] / file for module, names in CRDS.items() for file in names]
+    documents = [document for file in files for document in yaml.load_all(file.read_text(), _Loader)]
+    return {key: schema for document in documents for key, schema in _schemas_of(document).items()}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Takes a bare `=`, of which YAML 1.1 makes something of its own, for what it is."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
 
 
 def _json_values(text: str) -> list[Any]:
