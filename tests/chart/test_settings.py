@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from attune.cli.check import check
 from attune.cli.kafka import TopicsSettings
-from attune.cli.main import COMMANDS
+from attune.cli.main import COMMANDS, attune
 from attune.cli.service import KNOWN_SERVICES
 from attune.domain.access import Scope
 from attune.platform.access.keys import KeyStore
@@ -87,12 +88,8 @@ def _strings(settings: dict[str, Any]) -> list[str]:
 def test_mounts_and_volumes_go_together(name: str) -> None:
     for values_file in helm.CI:
         objects = helm.render({}, values_file)
-        claims = {
-            claim["metadata"]["name"]
-            for item in objects
-            for claim in item["spec"].get("volumeClaimTemplates", [])
-            if item["metadata"]["name"] == name and item["kind"] == "StatefulSet"
-        }
+        own = helm.of_kind(objects, "StatefulSet").get(name, {"spec": {}})
+        claims = {claim["metadata"]["name"] for claim in own["spec"].get("volumeClaimTemplates", [])}
         pod = helm.pods(objects)[name]
         mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]} | claims
@@ -185,3 +182,13 @@ def test_no_secret_stands_in_a_config_map_or_among_arguments() -> None:
     for values_file in helm.CI:
         for item in helm.render({}, values_file):
             assert "password =" not in yaml.safe_dump(item)
+
+
+def test_the_pod_of_helm_test_says_what_its_command_understands() -> None:
+    container = helm.pods(helm.render({}, SECURED))["attune-test"]["containers"][0]
+    command, *arguments = container["args"]
+    assert command in COMMANDS
+    known = {option.envvar for options in (attune.params, check.params) for option in options}
+    assert {entry["name"] for entry in container["env"]} <= known
+    with check.make_context(command, arguments) as context:
+        assert context.params["app"] == "helm-test"
