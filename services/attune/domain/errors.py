@@ -193,6 +193,12 @@ class EpochSuperseded(AttuneError):
     status, reason = "FAILED_PRECONDITION", "EPOCH_SUPERSEDED"
 
 
+class LeaseLost(AttuneError):
+    """Another process leads now, or this one could not say in time that it still does; it ends, and may ask again."""
+
+    status, reason = "ABORTED", "LEASE_LOST"
+
+
 class AlreadyPublished(AttuneError):
     """The revision number or alias file exists with other content."""
 

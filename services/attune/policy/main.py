@@ -24,6 +24,7 @@ from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
+from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -63,6 +64,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "policy", measured))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("policies", settings.policy)
         registry = Registry(settings.registry)
         producer = open_event_log(settings).producer(Topic.GENERATIONS)
@@ -91,7 +93,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(cancelled, decoding)
         writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, access, writer, revisions, rpc_metrics)
+        app = _app_server(settings, access, writer, revisions, rpc_metrics, probes)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
         door = new_door(settings, access, writer, revisions, HttpMetrics(measured))
         stack.push_async_callback(_stop, settings, app, control, door)
@@ -151,7 +153,12 @@ async def _stop(settings: PolicySettings, app: RpcServer, control: RpcServer, do
 
 
 def _app_server(
-    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics
+    settings: PolicySettings,
+    access: Access,
+    writer: Writer,
+    revisions: PolicyRevisions,
+    metrics: RpcMetrics,
+    probes: Probes,
 ) -> RpcServer:
     defaults = settings.defaults.sampling()
     servicer = PolicyServicer(writer, defaults)
@@ -170,6 +177,7 @@ def _app_server(
         max_stream_s=settings.max_stream_s,
         max_connection_age_s=settings.app.max_connection_age_s,
         described=INFERENCE_POOL,
+        probes=probes,
     )
 
 

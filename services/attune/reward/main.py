@@ -21,6 +21,7 @@ from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
+from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -51,6 +52,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "reward", measured))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("rewards", settings.reward_model)
         registry = Registry(settings.registry)
         engine = _engine(settings)
@@ -75,7 +77,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         scoring = asyncio.create_task(scorer.run())
         stack.push_async_callback(cancelled, scoring)
         control_servicer = RewardControlServicer(scorer, revisions, follower.hint)
-        app = _app_server(settings, access, scorer, revisions, rpc_metrics)
+        app = _app_server(settings, access, scorer, revisions, rpc_metrics, probes)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
         for server, notice_s in ((app, settings.notice_s), (control, 0.0)):
             await server.start()
@@ -107,7 +109,12 @@ def _engine(settings: RewardSettings) -> RewardEngine:
 
 
 def _app_server(
-    settings: RewardSettings, access: Access, scorer: Scorer, revisions: RewardRevisions, metrics: RpcMetrics
+    settings: RewardSettings,
+    access: Access,
+    scorer: Scorer,
+    revisions: RewardRevisions,
+    metrics: RpcMetrics,
+    probes: Probes,
 ) -> RpcServer:
     servicer = RewardServicer(scorer)
     inference = RewardInference(settings.reward_model, scorer)
@@ -125,6 +132,7 @@ def _app_server(
         max_stream_s=settings.max_stream_s,
         max_connection_age_s=settings.app.max_connection_age_s,
         described=INFERENCE_POOL,
+        probes=probes,
     )
 
 

@@ -12,6 +12,7 @@ from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
+from attune.platform.lease import LeaseSettings
 from attune.platform.tracing import TracingSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
@@ -157,6 +158,7 @@ class TrainerSettings(AccessSettings):
     keep_revisions: int = Field(20, ge=2, description="Newest revisions whose weights are kept, beside aliased ones.")
     addresses: Addresses = Addresses()
     calls: Calls = Calls()
+    lease: LeaseSettings = LeaseSettings()
     reward: RewardUpdate = RewardUpdate()
     rollouts: Rollouts = Rollouts()
     ppo: PPO = PPO()

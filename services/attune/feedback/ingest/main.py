@@ -25,6 +25,7 @@ from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
+from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -47,6 +48,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "ingest", metrics))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
         stack.callback(producer.close)
         counts = IngestMetrics(metrics)
@@ -72,6 +74,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             max_stream_s=settings.max_stream_s,
             max_connection_age_s=settings.app.max_connection_age_s,
             options=OPTIONS,
+            probes=probes,
         )
         door = new_door(settings, access, intake, HttpMetrics(metrics))
         await server.start()
