@@ -22,7 +22,7 @@ from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
 from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -57,7 +57,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         producer = open_event_log(settings).producer(Topic.GENERATIONS)
         stack.callback(producer.close)
         recorder = stack.enter_context(

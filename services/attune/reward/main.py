@@ -20,7 +20,7 @@ from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
 from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -48,7 +48,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("rewards", settings.reward_model)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         revisions = reward_revisions(
             registry,
             model,

@@ -15,7 +15,7 @@ from attune.domain.access import Scope
 from attune.domain.revisions import ModelName
 from attune.platform.access.settings import open_access
 from attune.platform.lifecycle import until_stopped
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
@@ -41,7 +41,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         servers = GrpcServers(
             **settings.addresses.model_dump(),
             app_access=settings.calls.app(),
