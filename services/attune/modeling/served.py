@@ -71,7 +71,8 @@ class ServedRevisions(Generic[M]):
 
     `load` reads a folder whose tokenizer must have the given hash (None: any); `probe` computes once with what was
     loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a folder for
-    what a remote registry sends; `on_live` is awaited each time another revision has become live.
+    what a remote registry sends, of which only what is in memory stays; `on_live` is awaited each time another revision
+    has become live.
     """
 
     def __init__(
@@ -133,6 +134,8 @@ class ServedRevisions(Generic[M]):
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
 
     def _load(self, name: str) -> M:
+        wanted = [RevisionName.parse(known).number for known in (*self.loaded.names, name)]
+        self._registry.forget(self._model, self._cache, keep=wanted)
         folder = self._registry.fetch(RevisionName.parse(name), self._cache)
         loaded = self._read(folder, self._tokenizer_hash)
         self._probe(loaded, name)
