@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka test-image bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,13 +31,18 @@ test: install postgres ## The fast tests.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka and not image" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+test-image: install ## Build both images and run every service of them; needs root. ARGS="-k 'not full'": slim alone.
+	$(BIN)/python tests/support/images.py
+	$(BIN)/python -m pytest -q -m image $(ARGS)
+	$(BIN)/python tests/support/images.py sizes
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)

@@ -61,7 +61,7 @@ class Storage:
         self._fs, self._root = open_filesystem(url, endpoint)
         self.client_errors = client_errors(self._fs)
         self._is_directory = isinstance(self._fs, LocalFileSystem)
-        self._has_bucket = self._is_directory
+        self._has_bucket = not self.client_errors  # only an S3 is asked for it
 
     def _full(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
