@@ -1,11 +1,11 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
 # The marks of tests that need a part which has a tier of its own.
-WITHOUT_PARTS := not chart and not kafka and not prometheus and not triton and not vllm
+WITHOUT_PARTS := not chart and not image and not kafka and not prometheus and not triton and not vllm
 BIN := $(VENV)/bin
 ARGS ?=
 # Idle threads of one torch process must not spin while another works.
@@ -62,6 +62,11 @@ chart: install ## Make schema and README of the Helm chart from its values, and 
 test-chart: install ## The Helm chart: lint, unit tests, value sets against schemas, drift; needs Go 1.26.
 	$(BIN)/python charts/generate.py --check
 	$(BIN)/python -m pytest -q -n 2 -m chart $(ARGS)
+
+test-image: install ## Build both images and run every service of them; needs root. ARGS="-k 'not full'": slim alone.
+	$(BIN)/python tests/support/images.py
+	$(BIN)/python -m pytest -q -m image $(ARGS)
+	$(BIN)/python tests/support/images.py sizes
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)

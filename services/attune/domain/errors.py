@@ -211,6 +211,12 @@ class RegistryCorrupt(AttuneError):
     status, reason = "DATA_LOSS", "REGISTRY_CORRUPT"
 
 
+class RegistryUnavailable(AttuneError):
+    """The object store of the registry cannot be reached, or refuses; what is live serves on."""
+
+    status, reason = "UNAVAILABLE", "REGISTRY_UNAVAILABLE"
+
+
 class TrainingStopped(AttuneError):
     """Training stopped to protect the policy: a non-finite number or the KL ceiling; the last good revision stays."""
 

@@ -25,6 +25,7 @@ from attune.domain.errors import (
     EpochSuperseded,
     InvalidInput,
     NoRevision,
+    RegistryUnavailable,
     RevisionNotLoaded,
     RevisionUnknown,
 )
@@ -108,7 +109,8 @@ class LoadedRevisions(Generic[T]):
 
     def follow(self, alias: str, revision: str) -> Followed:
         """An alias now names `revision`: loads it if need be and then moves at once. Never raises for a bad revision:
-        the alias stays where it was in this server, and the caller counts the refusal."""
+        the alias stays where it was in this server, and the caller counts the refusal. A registry that is away says
+        nothing of the revision: RegistryUnavailable and OSErrors rise, and it can be followed again."""
         if self._aliases.get(alias) == revision:
             return Followed("unchanged", revision)
         with self._loading:
@@ -116,6 +118,8 @@ class LoadedRevisions(Generic[T]):
                 load_s = self._ensure(revision)
                 if alias == STABLE and self._activate:
                     self._activate(self._held[revision])
+            except RegistryUnavailable:
+                raise
             except AttuneError as error:
                 return Followed("refused", revision, error=error)
             with self._state:

@@ -82,8 +82,8 @@ class ServedRevisions(Generic[M]):
 
     `load` reads a revision's folder, whose tokenizer must have the given hash (None: any); `probe` computes once with
     what was loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a
-    folder for what a remote registry sends; `on_live` is awaited each time another revision has become live; `activate`
-    is as LoadedRevisions says.
+    folder for what a remote registry sends, of which only what is in memory stays; `on_live` is awaited each time
+    another revision has become live; `activate` is as LoadedRevisions says.
     """
 
     def __init__(
@@ -151,6 +151,8 @@ class ServedRevisions(Generic[M]):
 
     def _load(self, name: str) -> M:
         revision = RevisionName.parse(name)
+        wanted = [RevisionName.parse(known).number for known in (*self.loaded.names, name)]
+        self._registry.forget(self._model, self._cache, keep=wanted)
         folder = self._registry.fetch(revision, self._cache)
         loaded = self._read(revision, folder, self._tokenizer_hash)
         self._probe(loaded, name)

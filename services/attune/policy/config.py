@@ -11,6 +11,7 @@ from attune.domain.generations import Sampling
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.registry.settings import RegistrySettings
 from attune.platform.tracing import TracingSettings
 from attune.platform.web.settings import HttpPort
 from attune.policy.jobs import EngineLimits
@@ -72,13 +73,12 @@ class HttpSettings(HttpPort):
     timeout_s: float = Field(600.0, gt=0, description="How long a request may take, and a stream once it has begun.")
 
 
-class PolicySettings(EventLogSettings, AccessSettings):
+class PolicySettings(EventLogSettings, RegistrySettings, AccessSettings):
     """Everything the policy server can be told."""
 
     service: ClassVar[str] = "policy"
 
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)

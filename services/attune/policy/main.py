@@ -24,6 +24,7 @@ from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -66,7 +67,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         stack.enter_context(exporting(settings.tracing, "policy", measured))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("policies", settings.policy)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         producer = open_event_log(settings).producer(Topic.GENERATIONS)
         stack.callback(producer.close)
         recorder = stack.enter_context(

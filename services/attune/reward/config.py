@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
+from attune.platform.registry.settings import RegistrySettings
 from attune.platform.tracing import TracingSettings
 from attune.reward.scorer import MAX_PAIRS, BatchLimits
 
@@ -34,13 +35,12 @@ class Triton(Section):
     load_timeout_s: float = Field(300.0, gt=0, description="Longest time for loading a revision there.")
 
 
-class RewardSettings(AccessSettings):
+class RewardSettings(RegistrySettings, AccessSettings):
     """Everything the reward server can be told."""
 
     service: ClassVar[str] = "reward"
 
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7002)
     control: ControlPort = ControlPort(port=7102)

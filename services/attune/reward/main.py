@@ -20,7 +20,7 @@ from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
 from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -54,7 +54,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         stack.enter_context(exporting(settings.tracing, "reward", measured))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("rewards", settings.reward_model)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         engine = _engine(settings)
         stack.callback(engine.close)
         revisions = reward_revisions(

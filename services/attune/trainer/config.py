@@ -13,6 +13,7 @@ from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
 from attune.platform.lease import LeaseSettings
+from attune.platform.registry.settings import RegistrySettings
 from attune.platform.tracing import TracingSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
@@ -127,7 +128,7 @@ class Gate(Section):
     kl_ceiling: float = Field(8.0, gt=0, description="Most nats a response to the reference; beyond it training stops.")
 
 
-class TrainerSettings(AccessSettings):
+class TrainerSettings(RegistrySettings, AccessSettings):
     """Everything the trainer can be told."""
 
     service: ClassVar[str] = "trainer"
@@ -141,7 +142,6 @@ class TrainerSettings(AccessSettings):
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     state_folder: str = Field("attune-data/trainer", description="Folder of checkpoints and step inputs.")
     seed: int = Field(0, ge=0, description="Seed of draws and rollouts.")
     device: str = Field("auto", description="auto, cpu or cuda.")

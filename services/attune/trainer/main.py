@@ -16,7 +16,7 @@ from attune.domain.revisions import ModelName
 from attune.platform.access.settings import open_access
 from attune.platform.lease import open_lease
 from attune.platform.lifecycle import until_stopped
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -46,7 +46,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "trainer", metrics))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         servers = GrpcServers(
             **settings.addresses.model_dump(),
             app_access=settings.calls.app(),

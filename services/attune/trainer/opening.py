@@ -62,7 +62,7 @@ async def wait_for_start(
     said = ""
     while not stop.is_set():
         try:
-            return find_start(settings, registry)
+            return await asyncio.to_thread(find_start, settings, registry)
         except (NoRevision, RevisionUnknown) as error:
             if error.message != said:
                 said = error.message

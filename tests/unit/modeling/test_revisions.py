@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
-from attune.domain.errors import CheckpointRefused, EpochSuperseded, NoRevision, RevisionNotLoaded, RevisionUnknown
+from attune.domain.errors import (
+    CheckpointRefused,
+    EpochSuperseded,
+    NoRevision,
+    RegistryUnavailable,
+    RevisionNotLoaded,
+    RevisionUnknown,
+)
 from attune.modeling.revisions import Held, LoadedRevisions, publishing
 
 MODEL = "policies/support"
@@ -21,10 +28,13 @@ class Shelf:
     def __init__(self, numbers: range = range(1, 10)) -> None:
         self.present = {name(n) for n in numbers}
         self.bad: set[str] = set()
+        self.is_away = False
         self.loads: list[str] = []
 
     def load(self, revision: str) -> str:
         self.loads.append(revision)
+        if self.is_away:
+            raise RegistryUnavailable("away")
         if revision not in self.present:
             raise RevisionUnknown("absent")
         if revision in self.bad:
@@ -129,6 +139,16 @@ def test_unknown_and_not_loaded_are_different_errors(revisions: LoadedRevisions[
     for asked in ("99", "canary", "newest", "policies/other/revisions/1", "²", "-1"):
         with pytest.raises(RevisionUnknown):
             revisions.get(asked)
+
+
+def test_a_registry_that_is_away_refuses_no_revision(revisions: LoadedRevisions[str], shelf: Shelf) -> None:
+    revisions.follow("stable", name(1))
+    shelf.is_away = True
+    with pytest.raises(RegistryUnavailable):
+        revisions.follow("stable", name(2))
+    assert revisions.live == name(1)
+    shelf.is_away = False
+    assert revisions.follow("stable", name(2)).outcome == "swapped"
 
 
 def test_a_deposed_trainer_is_refused(revisions: LoadedRevisions[str]) -> None:

@@ -26,6 +26,7 @@ from attune.platform.events.log import RETENTION_S, EventLog, Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
 from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
@@ -55,7 +56,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
         if tail is None:
             return
         stack.callback(tail.close)
-        registry = Registry(settings.registry) if settings.registry else None
+        registry = open_registry(settings) if settings.registry else None
         consumer = _consumer(settings, events, store, tail, registry, JoinMetrics(metrics), stack)
         servicer = FeedbackControlServicer(store, tail, registry, log_retention_s=max(RETENTION_S.values()))
         server = RpcServer(
