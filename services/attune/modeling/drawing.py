@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from attune.domain.errors import PromptTooLong
 from attune.modeling.batching import pad
@@ -35,17 +36,16 @@ def draw(
     if min(room) < 1:
         raise PromptTooLong(f"a prompt has {max(map(len, prompts))} tokens and the context {policy.max_context}")
     batch = pad(prompts, int(policy.tokenizer.pad_token_id), "left", device)
-    input_ids, mask, positions, cache = batch.input_ids, batch.attention_mask, batch.position_ids, None
+    input_ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
+    cache = DynamicCache(config=model.config)
     generator, limits = torch.Generator(device).manual_seed(seed), torch.tensor(room, device=device)
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
     drawn: list[Tensor] = []
     logprobs: list[Tensor] = []
     while bool(is_open.any()):
-        out = model(
-            input_ids=input_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
+        out = model(input_ids=input_ids, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True)
         every = torch.log_softmax(out.logits[:, -1].float() / temperature, dim=-1)
-        input_ids, cache = torch.multinomial(every.exp(), 1, generator=generator), out.past_key_values
+        input_ids = torch.multinomial(every.exp(), 1, generator=generator)
         drawn.append(input_ids)
         logprobs.append(every.gather(1, input_ids))
         is_open &= (input_ids[:, 0] != policy.tokenizer.eos_token_id) & (len(drawn) < limits)

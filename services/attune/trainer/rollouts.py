@@ -146,7 +146,7 @@ def sample_here(
 def _completion(policy: LoadedPolicy, revision: str, name: str, drawn: Drawn) -> Completion:
     return Completion(
         id=name,
-        text=str(policy.tokenizer.decode(drawn.token_ids, skip_special_tokens=True)),
+        text=str(policy.tokenizer.decode(list(drawn.token_ids), skip_special_tokens=True)),
         token_ids=drawn.token_ids,
         logprobs=drawn.logprobs,
         finish_reason=FinishReason.EOS if drawn.token_ids[-1] == policy.tokenizer.eos_token_id else FinishReason.LENGTH,
