@@ -179,7 +179,7 @@ async def test_a_cancelled_stream_leaves_the_engine(
     policy: VllmPolicy, client: AsyncClient, control: AsyncPolicyControlClient
 ) -> None:
     wasted = measured(policy, "attune_generation_wasted_tokens_total")
-    stream = client.stream(ASKED, completions=8, max_tokens=100)
+    stream = client.stream(ASKED, completions=8 * ROOM, max_tokens=100)  # more than is written before it is cancelled
     await anext(stream)
     await stream.aclose()
     await until_idle(control)
@@ -353,10 +353,10 @@ async def test_another_family_is_written_and_swapped_rightly_and_a_kill_leaves_n
 
 
 async def test_a_failure_of_vllm_ends_the_server_and_who_waits_is_told(vllm_python: Path, tmp_path: Path) -> None:
-    with vllm_policy(vllm_python, tmp_path) as policy:
+    with vllm_policy(vllm_python, tmp_path, f"engine.running={ROOM}") as policy:
         await until_serving(policy)
         async with AsyncClient(app_id="test", policy_address=policy.app, retry=NO_RETRY) as client:
-            stream = client.stream(ASKED, completions=8, max_tokens=100)
+            stream = client.stream(ASKED, completions=8 * ROOM, max_tokens=100)  # more than is written before the kill
             await anext(stream)
             os.kill(max(policy.workers()), signal.SIGKILL)
             with pytest.raises(ServerUnavailable):
