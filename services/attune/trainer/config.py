@@ -12,6 +12,7 @@ from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
+from attune.trainer.advantages import Algorithm
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -136,6 +137,9 @@ class TrainerSettings(AccessSettings):
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")
     registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
+    algorithm: Algorithm = Field(
+        "ppo", description="ppo with a critic, or grpo or rloo with several completions a prompt and none."
+    )
     state_folder: str = Field("attune-data/trainer", description="Folder of checkpoints and step inputs.")
     seed: int = Field(0, ge=0, description="Seed of draws and rollouts.")
     device: str = Field("auto", description="auto, cpu or cuda.")
@@ -157,6 +161,12 @@ class TrainerSettings(AccessSettings):
     ppo: PPO = PPO()
     gate: Gate = Gate()
 
+    @model_validator(mode="after")
+    def _compares_completions(self) -> Self:
+        if self.algorithm != "ppo" and self.rollouts.completions < 2:
+            raise ValueError(f"{self.algorithm} compares completions of one prompt: rollouts.completions must exceed 1")
+        return self
+
     def split(self) -> Split:
         return Split(self.gate_subjects, self.held_out_subjects)
 
@@ -164,6 +174,7 @@ class TrainerSettings(AccessSettings):
         own = self.ppo.model_dump(exclude={"missing_eos_penalty"})
         return PPOSettings(
             **own,
+            algorithm=self.algorithm,
             missing_eos_value=self.ppo.missing_eos_penalty,
             temperature=self.rollouts.temperature,
             precision=self.precision,
