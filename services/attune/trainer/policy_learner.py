@@ -76,8 +76,8 @@ class PPOSettings:
 class Part:
     """Some rollouts as one rectangle, padded on the right, and what was measured of them. Per-token tensors (B, T).
 
-    `old_logprobs`, `values`, `ref_logprobs`, `advantages` and `returns` are filled in before any weight changes. Without
-    a critic `values` and `returns` say nothing.
+    `old_logprobs`, `values`, `ref_logprobs`, `advantages` and `returns` are filled in before any weight changes.
+    Without a critic `values` and `returns` say nothing.
     """
 
     input_ids: Tensor
@@ -156,7 +156,7 @@ class PolicyLearner:
             with torch.no_grad():
                 measured = fused[i] if is_fused else self._forward(part)
                 part.old_logprobs, part.values = measured.logprobs.detach(), measured.values.detach()
-                part.ref_logprobs = self._logprobs(self.reference, part)[0]
+                part.ref_logprobs = self._logprobs(self._logits(self.reference, part), part)
         figures = self._set_advantages(parts)
         for _ in range(s.epochs):
             for group in groups:
@@ -269,19 +269,19 @@ class PolicyLearner:
         return norms
 
     def _forward(self, part: Part) -> Forward:
-        logprobs, mean_entropy = self._logprobs(self.actor, part)
+        logits = self._logits(self.actor, part)
+        logprobs = self._logprobs(logits, part)
+        with torch.no_grad():
+            mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], self.settings.temperature).mean().item()
         if self.critic is None:
             return Forward(logprobs, torch.zeros_like(logprobs), mean_entropy)
         with products_in(self.settings.precision, self._device):
             values = align_to_tokens(self.critic.values(part.input_ids, torch.ones_like(part.input_ids)))
         return Forward(logprobs, values, mean_entropy)
 
-    def _logprobs(self, model: nn.Module, part: Part) -> tuple[Tensor, float]:
-        """Response-aligned log-probabilities (B, T) at the sampling temperature, and the mean entropy."""
-        logits, temperature = self._logits(model, part), self.settings.temperature
-        with torch.no_grad():
-            mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], temperature).mean().item()
-        return response_logprobs(logits, part.input_ids, part.mask, temperature), mean_entropy
+    def _logprobs(self, logits: Tensor, part: Part) -> Tensor:
+        """Response-aligned log-probabilities (B, T) at the sampling temperature."""
+        return response_logprobs(logits, part.input_ids, part.mask, self.settings.temperature)
 
     def _logits(self, model: nn.Module, part: Part) -> Tensor:
         """(B, T, V) float32."""
