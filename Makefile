@@ -1,10 +1,13 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka test-trl bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# TRL has an environment of its own, so that it changes nothing here; what .venv has it takes from there.
+TRL := .cache/trl
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 ARGS ?=
 # Idle threads of one torch process must not spin while another works.
 QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 TOKENIZERS_PARALLELISM=false
@@ -19,6 +22,12 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+$(TRL)/installed: $(VENV)/installed
+	$(BIN)/python -m venv $(TRL)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > $$($(TRL)/bin/python $(PURELIB))/beside.pth
+	$(TRL)/bin/python -m pip install --quiet --editable '.[trl]'
+	touch $@
+
 install: $(VENV)/installed ## Install Attune and its tools into .venv.
 
 demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
@@ -28,7 +37,7 @@ postgres: install ## Install PostgreSQL for tests, where it is missing and this 
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka and not trl" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
 	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
@@ -38,6 +47,9 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+test-trl: $(TRL)/installed ## The trainer beside TRL's, on the same tensors.
+	$(QUIET) OMP_NUM_THREADS=1 $(TRL)/bin/python -m pytest -q -m trl tests/integration/beside_trl $(ARGS)
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
