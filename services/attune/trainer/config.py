@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
+from attune.platform.lease import LeaseSettings
+from attune.platform.registry.settings import RegistrySettings
+from attune.platform.tracing import TracingSettings
 from attune.trainer.advantages import Algorithm
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
@@ -116,6 +119,9 @@ class PPO(Section):
 class Gate(Section):
     """What a policy revision must pass."""
 
+    sampler: Literal["policy", "trainer"] = Field(
+        "policy", description="Who writes what is compared: the policy server, or the trainer, which vLLM needs."
+    )
     prompts: int = Field(64, ge=8, description="Held-out prompts to compare on.")
     completions: int = Field(1, ge=1, le=16, description="Completions a prompt.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Significance of a regression.")
@@ -123,12 +129,13 @@ class Gate(Section):
     kl_ceiling: float = Field(8.0, gt=0, description="Most nats a response to the reference; beyond it training stops.")
 
 
-class TrainerSettings(AccessSettings):
+class TrainerSettings(RegistrySettings, AccessSettings):
     """Everything the trainer can be told."""
 
     service: ClassVar[str] = "trainer"
 
     control: ControlPort = ControlPort(port=7105)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: int = Field(7205, ge=0, le=65535, description="Port of /metrics; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
@@ -136,7 +143,6 @@ class TrainerSettings(AccessSettings):
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     algorithm: Algorithm = Field(
         "ppo", description="ppo with a critic, or grpo or rloo with several completions a prompt and none."
     )
@@ -156,6 +162,7 @@ class TrainerSettings(AccessSettings):
     keep_revisions: int = Field(20, ge=2, description="Newest revisions whose weights are kept, beside aliased ones.")
     addresses: Addresses = Addresses()
     calls: Calls = Calls()
+    lease: LeaseSettings = LeaseSettings()
     reward: RewardUpdate = RewardUpdate()
     rollouts: Rollouts = Rollouts()
     ppo: PPO = PPO()
