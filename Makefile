@@ -1,12 +1,15 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image test-trl bench-ingest bench-ppo bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
 # The marks of tests that need a part which has a tier of its own.
-WITHOUT_PARTS := not chart and not image and not kafka and not prometheus and not triton and not vllm
+WITHOUT_PARTS := not chart and not image and not kafka and not prometheus and not triton and not trl and not vllm
 BIN := $(VENV)/bin
+# TRL has an environment of its own, so that it changes nothing here; what .venv has it takes from there.
+TRL := .cache/trl
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 ARGS ?=
 # Idle threads of one torch process must not spin while another works.
 QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 TOKENIZERS_PARALLELISM=false
@@ -19,6 +22,12 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(TRL)/installed: $(VENV)/installed
+	$(BIN)/python -m venv $(TRL)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > $$($(TRL)/bin/python $(PURELIB))/beside.pth
+	$(TRL)/bin/python -m pip install --quiet --editable '.[trl]'
 	touch $@
 
 install: $(VENV)/installed ## Install Attune and its tools into .venv.
@@ -43,6 +52,9 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
+
+test-trl: $(TRL)/installed ## The trainer beside TRL's, on the same tensors.
+	$(QUIET) OMP_NUM_THREADS=1 $(TRL)/bin/python -m pytest -q -m trl tests/integration/beside_trl $(ARGS)
 
 triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune reward --set engine=triton.
 	$(BIN)/python deploy/triton/triton_server.py run $(ARGS)
@@ -70,6 +82,9 @@ test-image: install ## Build both images and run every service of them; needs ro
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+bench-ppo: $(TRL)/installed ## Response tokens a second of whole PPO iterations, against TRL's trainer.
+	$(QUIET) $(BIN)/python tests/benchmarks/ppo.py --trl $(TRL)/bin/python $(ARGS)
 
 bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
 	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)

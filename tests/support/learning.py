@@ -30,18 +30,22 @@ def tiny_reward(policy: LoadedPolicy, seed: int = 1) -> LoadedRewardModel:
 
 
 def tiny_learner(settings: PPOSettings | None = None, seed: int = 0) -> PolicyLearner:
-    policy, reference = tiny_policy(seed), tiny_policy(seed)
-    critic: RewardModel = critic_from_reward_model(tiny_reward(policy).model)
-    pad = int(policy.tokenizer.pad_token_id)
-    return PolicyLearner(policy.model, critic, reference.model, pad, settings or PPOSettings())
+    policy, reference, chosen = tiny_policy(seed), tiny_policy(seed), settings or PPOSettings()
+    has_critic = chosen.estimator().has_critic
+    critic: RewardModel | None = critic_from_reward_model(tiny_reward(policy).model) if has_critic else None
+    return PolicyLearner(policy.model, critic, reference.model, int(policy.tokenizer.pad_token_id), chosen)
 
 
-def rollouts(learner: PolicyLearner, n: int = 6, seed: int = 0, max_response: int = 9) -> list[Rollout]:
-    """Random tokens of different lengths whose engine log-probabilities are the learner's own."""
+def rollouts(
+    learner: PolicyLearner, n: int = 6, seed: int = 0, max_response: int = 9, completions: int = 1
+) -> list[Rollout]:
+    """Random tokens of different lengths; every `completions` of them answer one prompt."""
     rng = random.Random(seed)
-    made = []
+    made: list[Rollout] = []
     for i in range(n):
         prompt = tuple(rng.randrange(5, 250) for _ in range(rng.randint(2, 6)))
+        if i % completions:
+            prompt = made[-1].prompt_ids
         response = (*(rng.randrange(5, 250) for _ in range(rng.randint(1, max_response - 1))), 1)
         made.append(Rollout(prompt, response, tuple([-1.0] * len(response)), i % 3 != 0, rng.gauss(0, 1)))
     return made

@@ -25,7 +25,9 @@ from attune.cli.supervisor import QUIET_THREADS, Endpoints, Supervisor, settings
 from attune.domain.errors import AttuneError, InvalidInput
 
 if TYPE_CHECKING:
+    from attune.simulation.recipe import Recipe
     from attune.simulation.report import Report, Row
+    from attune.trainer.advantages import Algorithm
     from attune.trainer.stages.training import StageProgress
 
 LINE_EVERY_S = 10.0
@@ -46,6 +48,13 @@ ON_CPU = ["vllm.arguments.enforce_eager=true", f"vllm.arguments.kv_cache_memory_
     help="What the users like: FUNCTION(prompt, completion) -> float, higher is better. Default: helpful, safe, kind.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of texts, models and users.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["ppo", "grpo", "rloo"]),
+    default="ppo",
+    show_default=True,
+    help="How the policy learns: with a critic, or by comparing several completions of a prompt.",
+)
 @click.option("--minutes", type=click.FloatRange(0.2), default=4.0, show_default=True, help="Of live traffic.")
 @click.option(
     "--out",
@@ -68,6 +77,7 @@ def demo(
     *,
     judge: str,
     seed: int,
+    algorithm: Algorithm,
     minutes: float,
     out: Path | None,
     reuse: Path | None,
@@ -92,8 +102,8 @@ def demo(
     chosen = engine_choice(engine, vllm)
     os.environ.update(QUIET_THREADS)  # read by torch's threads when they start
     console = Console(stderr=as_json, highlight=False)
-    cluster = kafka_flags(kafka)
-    report = asyncio.run(_run(folder, judge, seed, minutes, reuse, shuffled, mistakes, cluster, chosen, console))
+    recipe = _recipe(seed, algorithm, shuffled, mistakes)
+    report = asyncio.run(_run(folder, judge, recipe, minutes, reuse, kafka_flags(kafka), chosen, console))
     _show(report, folder, console)
     print_json(dict(report.summary))
     if check and (missed := missed_bars(report.summary, engine)):
@@ -123,32 +133,34 @@ class _Services(Supervisor):
         return self.endpoints.address(service, use)
 
 
+def _recipe(seed: int, algorithm: Algorithm, shuffled: bool, mistakes: float | None) -> Recipe:
+    from attune.simulation.recipe import Recipe
+    from attune.simulation.users import Customs
+
+    customs = Customs(is_shuffled=shuffled)
+    if mistakes is not None:
+        customs = replace(customs, mistake_rate=mistakes)
+    return Recipe(seed=seed, algorithm=algorithm, customs=customs)
+
+
 async def _run(
     folder: Path,
     judge: str,
-    seed: int,
+    recipe: Recipe,
     minutes: float,
     reuse: Path | None,
-    shuffled: bool,
-    mistakes: float | None,
     kafka: list[str],
     engine: EngineChoice,
     console: Console,
 ) -> Report:
     from attune.platform.registry.registry import Registry
     from attune.simulation import judge as house
-    from attune.simulation.recipe import Recipe
     from attune.simulation.story import Stage, Story
     from attune.simulation.taste import load_judge
-    from attune.simulation.users import Customs
 
-    customs = Customs(is_shuffled=shuffled)
-    if mistakes is not None:
-        customs = replace(customs, mistake_rate=mistakes)
-    recipe = Recipe(seed=seed, customs=customs)
     taste = load_judge(judge) if judge else house.score
     say = _speaker(console)
-    say(f"[bold]Attune demo[/bold], seed {seed}. Everything is kept in {folder}.")
+    say(f"[bold]Attune demo[/bold], seed {recipe.seed}, {recipe.algorithm}. Everything is kept in {folder}.")
     system = folder / "system"
     system.mkdir(parents=True)
     endpoints = Endpoints.free()

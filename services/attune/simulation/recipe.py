@@ -10,10 +10,19 @@ from dataclasses import dataclass, field
 
 from attune.modeling.loading import PolicyShape
 from attune.simulation.users import Customs
+from attune.trainer.advantages import Algorithm
 from attune.trainer.stages.training import StageSettings
 
 MAX_TOKENS = 64
 """Longest completion in tokens; the longest answers of the grammar have about fifty."""
+ROLLOUTS = 192
+COMPLETIONS: dict[Algorithm, int] = {"ppo": 1, "grpo": 8, "rloo": 8}
+"""Completions a prompt; with a critic every rollout has a prompt of its own."""
+LEARNING: dict[Algorithm, list[str]] = {
+    "ppo": ["ppo.actor_lr=7e-4", "ppo.critic_lr=3e-3", "ppo.kl_coefficient=0.1"],
+    "grpo": ["ppo.actor_lr=7e-4", "ppo.kl_coefficient=0.1"],
+    "rloo": ["ppo.actor_lr=7e-4", "ppo.kl_coefficient=0.1"],
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class Recipe:
     """Everything the demo chooses. `seed` reaches the data, the models, the users and the trainer."""
 
     seed: int = 0
+    algorithm: Algorithm = "ppo"
     shape: PolicyShape = field(default_factory=lambda: PolicyShape("llama", 2, 256, 8, mlp_width=512, context=192))
     vocabulary: int = 1200
     sequence_tokens: int = 128
@@ -92,11 +102,10 @@ class Recipe:
             "reward.held_out_examples=360",
             "reward.lr=1.5e-4",
             f"rollouts.max_tokens={MAX_TOKENS}",
-            "rollouts.prompts=192",
-            "rollouts.completions=1",
-            "ppo.actor_lr=7e-4",
-            "ppo.critic_lr=3e-3",
-            "ppo.kl_coefficient=0.1",
+            f"algorithm={self.algorithm}",
+            f"rollouts.prompts={ROLLOUTS // COMPLETIONS[self.algorithm]}",
+            f"rollouts.completions={COMPLETIONS[self.algorithm]}",
+            *LEARNING[self.algorithm],
             "gate.prompts=40",
             "gate.kl_ceiling=5.0",
         ]

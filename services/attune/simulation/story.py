@@ -244,6 +244,7 @@ class Story:
             "unrecorded_generations": log.unrecorded,
             "restarts": sum(self._stage.services.restarts.values()),
             "seed": self._recipe.seed,
+            "algorithm": self._recipe.algorithm,
         }
         return Report(
             title=f"Attune demo, seed {self._recipe.seed}",

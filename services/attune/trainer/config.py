@@ -15,6 +15,7 @@ from attune.platform.config import ControlPort, LogLevel, Section
 from attune.platform.lease import LeaseSettings
 from attune.platform.registry.settings import RegistrySettings
 from attune.platform.tracing import TracingSettings
+from attune.trainer.advantages import Algorithm
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -142,6 +143,9 @@ class TrainerSettings(RegistrySettings, AccessSettings):
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")
+    algorithm: Algorithm = Field(
+        "ppo", description="ppo with a critic, or grpo or rloo with several completions a prompt and none."
+    )
     state_folder: str = Field("attune-data/trainer", description="Folder of checkpoints and step inputs.")
     seed: int = Field(0, ge=0, description="Seed of draws and rollouts.")
     device: str = Field("auto", description="auto, cpu or cuda.")
@@ -164,6 +168,12 @@ class TrainerSettings(RegistrySettings, AccessSettings):
     ppo: PPO = PPO()
     gate: Gate = Gate()
 
+    @model_validator(mode="after")
+    def _compares_completions(self) -> Self:
+        if self.algorithm != "ppo" and self.rollouts.completions < 2:
+            raise ValueError(f"{self.algorithm} compares completions of one prompt: rollouts.completions must exceed 1")
+        return self
+
     def split(self) -> Split:
         return Split(self.gate_subjects, self.held_out_subjects)
 
@@ -171,6 +181,7 @@ class TrainerSettings(RegistrySettings, AccessSettings):
         own = self.ppo.model_dump(exclude={"missing_eos_penalty"})
         return PPOSettings(
             **own,
+            algorithm=self.algorithm,
             missing_eos_value=self.ppo.missing_eos_penalty,
             temperature=self.rollouts.temperature,
             precision=self.precision,

@@ -113,11 +113,11 @@ def open_workspace(
     reference = load_revision(registry, RevisionName("policies", settings.policy, facts["reference"]), device)
     reward, anchors = _load_reward(registry, start.reward, device)
     gate, _ = _load_reward(registry, start.gate, device)
-    critic = critic_from_reward_model(reward.model, reward.normalisation)
+    ppo = settings.ppo_settings()
+    has_critic = ppo.estimator().has_critic
+    critic = critic_from_reward_model(reward.model, reward.normalisation) if has_critic else None
     learners = Learners(
-        policy=PolicyLearner(
-            actor.model, critic, reference.model, int(actor.tokenizer.pad_token_id), settings.ppo_settings()
-        ),
+        policy=PolicyLearner(actor.model, critic, reference.model, int(actor.tokenizer.pad_token_id), ppo),
         reward=RewardLearner(reward, settings.reward_settings()),
         gate=RewardLearner(gate, settings.reward_settings()),
         tokenizer=actor.tokenizer,

@@ -1,8 +1,9 @@
 """The learner of the policy: actor, critic and reference, and one PPO update of them on a batch of rollouts.
 
-The update reads top to bottom: pad, measure (log-probabilities of actor and reference, values), shape rewards,
-advantages, then epochs of minibatches. With one epoch and one minibatch the old log-probabilities are the detached ones
-of the training forward: the ratio is exactly 1 and no pass is spent on them.
+The update reads top to bottom: pad, measure (log-probabilities of actor and reference, values), advantages, then epochs
+of minibatches. With one epoch and one minibatch the old log-probabilities are the detached ones of the training
+forward: the ratio is exactly 1 and no pass is spent on them. Where the advantages come from is the estimator's choice
+(attune.trainer.advantages); without a critic there is simply none to measure, train and save.
 A non-finite number raises TrainingStopped and the caller restores the last good piece. Text never comes here.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from attune.modeling.logprobs import align_to_tokens, entropy, response_logprobs
 from attune.modeling.precision import Precision, products_in
 from attune.modeling.reward_model import RewardModel
 from attune.trainer import ppo
+from attune.trainer.advantages import Algorithm, Estimator, Measured, estimator_of, group_numbers
 from attune.trainer.diagnostics import engine_gap, explained_variance, ratio_figures
 from attune.trainer.kl_controller import AdaptiveKL, FixedKL, KLController, controller_from_dict
 from attune.trainer.optimizer_state import load_optimizer, save_optimizer
@@ -35,6 +37,7 @@ from attune.trainer.rollouts import Rollout
 class PPOSettings:
     """Hyper-parameters of the update; KL in nats a response, learning rates after `warmup_steps`."""
 
+    algorithm: Algorithm = "ppo"
     actor_lr: float = 3e-4
     critic_lr: float = 5e-4
     epochs: int = 1
@@ -65,12 +68,16 @@ class PPOSettings:
             return AdaptiveKL(self.kl_coefficient, self.kl_target, self.kl_horizon)
         return FixedKL(self.kl_coefficient)
 
+    def estimator(self) -> Estimator:
+        return estimator_of(self.algorithm, self.gamma, self.lam)
+
 
 @dataclass
 class Part:
     """Some rollouts as one rectangle, padded on the right, and what was measured of them. Per-token tensors (B, T).
 
     `old_logprobs`, `values`, `ref_logprobs`, `advantages` and `returns` are filled in before any weight changes.
+    Without a critic `values` and `returns` say nothing.
     """
 
     input_ids: Tensor
@@ -87,7 +94,9 @@ class Part:
 
 @dataclass
 class Forward:
-    """Outputs of actor and critic at the tokens of a part: (B, T), and the mean entropy of its response tokens."""
+    """Outputs of actor and critic at the tokens of a part: (B, T), and the mean entropy of its response tokens.
+
+    Without a critic the values are 0."""
 
     logprobs: Tensor
     values: Tensor
@@ -95,18 +104,24 @@ class Forward:
 
 
 class PolicyLearner:
-    """Holds actor, critic, reference and their optimizers. `update` is the only thing that changes weights."""
+    """Holds actor, critic, reference and their optimizers. `update` is the only thing that changes weights.
+
+    A critic is needed by algorithms that have one, and left out by the others."""
 
     def __init__(
         self,
         actor: PreTrainedModel,
-        critic: RewardModel,
+        critic: RewardModel | None,
         reference: PreTrainedModel,
         pad_id: int,
         settings: PPOSettings,
     ) -> None:
+        self._estimator = settings.estimator()
+        if self._estimator.has_critic != (critic is not None):
+            raise ValueError(f"{settings.algorithm} {'needs a' if critic is None else 'has no'} critic")
         self.actor, self.critic = actor, critic
-        for model in (actor, critic):
+        self._trained: dict[str, nn.Module] = {"actor": actor} | ({} if critic is None else {"critic": critic})
+        for model in self._trained.values():
             model.eval().requires_grad_(True)  # eval: dropout would make the first ratio differ from 1
         self.reference = reference
         reference.eval().requires_grad_(False)
@@ -120,10 +135,11 @@ class PolicyLearner:
     def reset_optimizers(self) -> None:
         """Fresh moments: at the start, and after weights that this learner did not train itself."""
         s = self.settings
-        self._actor_optimizer = torch.optim.AdamW(self.actor.parameters(), s.actor_lr, eps=s.adam_eps, weight_decay=0.0)
-        self._critic_optimizer = torch.optim.AdamW(
-            self.critic.parameters(), s.critic_lr, eps=s.adam_eps, weight_decay=0.0
-        )
+        self._lrs = {"actor": s.actor_lr, "critic": s.critic_lr}
+        self._optimizers = {
+            name: torch.optim.AdamW(model.parameters(), self._lrs[name], eps=s.adam_eps, weight_decay=0.0)
+            for name, model in self._trained.items()
+        }
 
     def update(self, rollouts: Sequence[Rollout], seed: int) -> dict[str, float]:
         """One PPO update on the whole batch; returns its figures. `seed` deals rollouts into minibatches.
@@ -140,7 +156,7 @@ class PolicyLearner:
             with torch.no_grad():
                 measured = fused[i] if is_fused else self._forward(part)
                 part.old_logprobs, part.values = measured.logprobs.detach(), measured.values.detach()
-                part.ref_logprobs = self._logprobs(self.reference, part)[0]
+                part.ref_logprobs = self._logprobs(self._logits(self.reference, part), part)
         figures = self._set_advantages(parts)
         for _ in range(s.epochs):
             for group in groups:
@@ -162,50 +178,60 @@ class PolicyLearner:
         return total / len(rollouts)
 
     def _set_advantages(self, parts: list[Part]) -> dict[str, float]:
-        """Rewards, advantages (whitened over the whole batch) and returns of every part; figures of the rollouts."""
-        s = self.settings
-        for part in parts:
-            rewards = ppo.shaped_rewards(
-                part.scores,
-                part.old_logprobs,
-                part.ref_logprobs,
-                part.mask,
-                self.kl.coefficient,
-                ended=part.ended,
-                missing_eos=s.missing_eos,
-                missing_eos_value=s.missing_eos_value,
-            )
-            part.advantages, part.returns = ppo.gae(rewards, part.values, part.mask, s.gamma, s.lam)
-        whole = _WholeBatch(parts)
-        figures = {
-            "kl": ppo.sequence_kl(whole.rows("old_logprobs"), whole.rows("ref_logprobs"), whole.rows("mask")).item(),
-            "kl_coefficient": self.kl.coefficient,
-            "score_mean": torch.cat([p.scores for p in parts]).mean().item(),
-            "ended_fraction": torch.cat([p.ended for p in parts]).float().mean().item(),
-            "response_tokens": whole.rows("mask").sum(1).float().mean().item(),
-            "explained_variance": explained_variance(whole.rows("values"), whole.rows("returns"), whole.rows("mask")),
-        }
-        gap = engine_gap(
-            whole.rows("old_logprobs"), whole.rows("engine_logprobs"), whole.rows("mask"), s.importance_cap
+        """Advantages, estimated over the whole batch, and returns of every part; figures of the rollouts."""
+        s, whole = self.settings, _WholeBatch(parts)
+        scores, ended, mask = whole.column("scores"), whole.column("ended"), whole.rows("mask")
+        logprobs, ref_logprobs = whole.rows("old_logprobs"), whole.rows("ref_logprobs")
+        batch = Measured(
+            scores=ppo.missing_eos_scores(scores, ended, s.missing_eos, s.missing_eos_value),
+            groups=whole.groups(),
+            mask=mask,
+            logprobs=logprobs,
+            ref_logprobs=ref_logprobs,
+            values=whole.rows("values") if self.critic is not None else None,
         )
-        whitened = ppo.whiten(whole.rows("advantages"), whole.rows("mask"))
-        for part, rows in zip(parts, whitened.split([len(p.scores) for p in parts]), strict=True):
-            part.advantages = rows[:, : part.mask.shape[1]]
+        advantages, returns = self._estimator(batch, self.kl.coefficient)
+        whole.spread("advantages", advantages)
+        figures = {
+            "kl": ppo.sequence_kl(logprobs, ref_logprobs, mask).item(),
+            "kl_coefficient": self.kl.coefficient,
+            "score_mean": scores.mean().item(),
+            "ended_fraction": ended.float().mean().item(),
+            "response_tokens": mask.sum(1).float().mean().item(),
+        }
+        if batch.values is not None and returns is not None:
+            whole.spread("returns", returns)
+            figures["explained_variance"] = explained_variance(batch.values, returns, mask)
+        gap = engine_gap(logprobs, whole.rows("engine_logprobs"), mask, s.importance_cap)
         return figures | {f"engine_gap_{name}": value for name, value in gap.items()}
 
     def _optimise(self, group: list[Part], fused: Sequence[Forward]) -> dict[str, float]:
         """One optimizer step of actor and critic on a minibatch, micro-batch by micro-batch, with the global count.
 
         `fused`: the training forwards of the parts, if they were taken already."""
-        s = self.settings
-        count = sum(ppo.global_count(part.mask) for part in group)
-        self._actor_optimizer.zero_grad(set_to_none=True)
-        self._critic_optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, float] = {"policy_loss": 0.0, "value_loss": 0.0, "entropy": 0.0}
-        ratios: dict[str, float] = {}
+        aggregations: set[ppo.Aggregation] = {"token-mean", self._estimator.aggregation}
+        counts = {a: sum(ppo.global_count(part.mask, a) for part in group) for a in aggregations}
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, float] = {}
+        figures: dict[str, float] = {}
         for i, part in enumerate(group):
             now = fused[i] if fused else self._forward(part)
-            policy_loss = ppo.policy_loss(
+            shares = self._losses(part, now, counts)
+            torch.stack(list(shares.values())).sum().backward()
+            for name, loss in shares.items():
+                losses[name] = losses.get(name, 0.0) + loss.item()
+            weight = ppo.global_count(part.mask) / counts["token-mean"]
+            means = ratio_figures(now.logprobs, part.old_logprobs, part.advantages, part.mask)
+            for name, value in (means | {"entropy": now.entropy}).items():
+                figures[name] = figures.get(name, 0.0) + value * weight
+        return losses | figures | self._step_optimizers(losses)
+
+    def _losses(self, part: Part, now: Forward, counts: Mapping[ppo.Aggregation, int]) -> dict[str, Tensor]:
+        """What is minimised, by name; a part's share of the minibatch whose `counts` are given by aggregation."""
+        s, aggregation = self.settings, self._estimator.aggregation
+        losses = {
+            "policy_loss": ppo.policy_loss(
                 now.logprobs,
                 part.old_logprobs,
                 part.advantages,
@@ -213,47 +239,49 @@ class PolicyLearner:
                 eps_low=s.clip,
                 eps_high=s.clip,
                 weights=ppo.importance_weights(part.old_logprobs, part.engine_logprobs, part.mask, s.importance_cap),
-                count=count,
+                aggregation=aggregation,
+                count=counts[aggregation],
             )
-            value_loss = ppo.value_loss(
-                now.values, part.values, part.returns, part.mask, eps_v=s.value_clip, count=count
+        }
+        if self._estimator.kl_is_in_loss:
+            kl = ppo.kl_loss(now.logprobs, part.ref_logprobs, part.mask, aggregation, counts[aggregation])
+            losses["kl_loss"] = self.kl.coefficient * kl
+        if self.critic is not None:
+            losses["value_loss"] = ppo.value_loss(
+                now.values, part.values, part.returns, part.mask, eps_v=s.value_clip, count=counts["token-mean"]
             )
-            (policy_loss + value_loss).backward()
-            share = ppo.global_count(part.mask) / count
-            for name, value in (("policy_loss", policy_loss.item()), ("value_loss", value_loss.item())):
-                losses[name] += value
-            losses["entropy"] += now.entropy * share
-            for name, value in ratio_figures(now.logprobs, part.old_logprobs, part.advantages, part.mask).items():
-                ratios[name] = ratios.get(name, 0.0) + value * share
-        return losses | ratios | self._step_optimizers(losses)
+        return losses
 
     def _step_optimizers(self, losses: dict[str, float]) -> dict[str, float]:
-        """Clips and steps both optimizers, unless anything is not finite."""
+        """Clips and steps the optimizers, unless anything is not finite."""
         s = self.settings
-        actor_norm = nn.utils.clip_grad_norm_(self.actor.parameters(), s.max_grad_norm).item()
-        critic_norm = nn.utils.clip_grad_norm_(self.critic.parameters(), s.max_grad_norm).item()
-        numbers = {**losses, "actor_grad_norm": actor_norm, "critic_grad_norm": critic_norm}
-        if bad := [name for name, value in numbers.items() if not math.isfinite(value)]:
+        norms = {
+            f"{name}_grad_norm": nn.utils.clip_grad_norm_(model.parameters(), s.max_grad_norm).item()
+            for name, model in self._trained.items()
+        }
+        if bad := [name for name, value in (losses | norms).items() if not math.isfinite(value)]:
             raise TrainingStopped(f"not finite in the PPO update: {', '.join(bad)}")
         warm = min(1.0, (self.updates + 1) / max(s.warmup_steps, 1))
-        for optimizer, lr in ((self._actor_optimizer, s.actor_lr), (self._critic_optimizer, s.critic_lr)):
+        for name, optimizer in self._optimizers.items():
             for parameters in optimizer.param_groups:
-                parameters["lr"] = lr * warm
+                parameters["lr"] = self._lrs[name] * warm
             optimizer.step()
-        return {"actor_grad_norm": actor_norm, "critic_grad_norm": critic_norm}
+        return norms
 
     def _forward(self, part: Part) -> Forward:
-        logprobs, mean_entropy = self._logprobs(self.actor, part)
+        logits = self._logits(self.actor, part)
+        logprobs = self._logprobs(logits, part)
+        with torch.no_grad():
+            mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], self.settings.temperature).mean().item()
+        if self.critic is None:
+            return Forward(logprobs, torch.zeros_like(logprobs), mean_entropy)
         with products_in(self.settings.precision, self._device):
             values = align_to_tokens(self.critic.values(part.input_ids, torch.ones_like(part.input_ids)))
         return Forward(logprobs, values, mean_entropy)
 
-    def _logprobs(self, model: nn.Module, part: Part) -> tuple[Tensor, float]:
-        """Response-aligned log-probabilities (B, T) at the sampling temperature, and the mean entropy."""
-        logits, temperature = self._logits(model, part), self.settings.temperature
-        with torch.no_grad():
-            mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], temperature).mean().item()
-        return response_logprobs(logits, part.input_ids, part.mask, temperature), mean_entropy
+    def _logprobs(self, logits: Tensor, part: Part) -> Tensor:
+        """Response-aligned log-probabilities (B, T) at the sampling temperature."""
+        return response_logprobs(logits, part.input_ids, part.mask, self.settings.temperature)
 
     def _logits(self, model: nn.Module, part: Part) -> Tensor:
         """(B, T, V) float32."""
@@ -289,23 +317,22 @@ class PolicyLearner:
 
     def save(self, folder: Path) -> None:
         """Weights and moments as safetensors, the rest as JSON."""
-        for name, model in (("actor", self.actor), ("critic", self.critic)):
+        for name, model in self._trained.items():
             # Tied tensors are written once, under the first of their names, by named_parameters.
             save_file({k: v.detach().contiguous() for k, v in model.named_parameters()}, folder / f"{name}.safetensors")
-        save_optimizer(self._actor_optimizer, folder / "actor_optimizer.safetensors")
-        save_optimizer(self._critic_optimizer, folder / "critic_optimizer.safetensors")
-        (folder / "learner.json").write_text(json.dumps({"updates": self.updates, "kl": self.kl.to_dict()}))
+            save_optimizer(self._optimizers[name], folder / f"{name}_optimizer.safetensors")
+        state = {"updates": self.updates, "kl": self.kl.to_dict(), "trained": sorted(self._trained)}
+        (folder / "learner.json").write_text(json.dumps(state))
 
     def load(self, folder: Path) -> None:
-        """Restores what `save` wrote, bit for bit."""
-        for name, model in (("actor", self.actor), ("critic", self.critic)):
+        """Restores what `save` wrote, bit for bit; a critic that was not saved, for want of one, stays as it is."""
+        state = json.loads((folder / "learner.json").read_text())
+        for name in sorted(self._trained.keys() & set(state.get("trained", ("actor", "critic")))):
             stored = load_file(folder / f"{name}.safetensors")
             with torch.no_grad():
-                for key, parameter in model.named_parameters():
+                for key, parameter in self._trained[name].named_parameters():
                     parameter.copy_(stored[key])
-        load_optimizer(self._actor_optimizer, folder / "actor_optimizer.safetensors")
-        load_optimizer(self._critic_optimizer, folder / "critic_optimizer.safetensors")
-        state = json.loads((folder / "learner.json").read_text())
+            load_optimizer(self._optimizers[name], folder / f"{name}_optimizer.safetensors")
         self.updates, self.kl = state["updates"], controller_from_dict(state["kl"])
 
 
@@ -320,6 +347,21 @@ class _WholeBatch:
         """(all rows, T)."""
         tensors = [getattr(part, name) for part in self._parts]
         return torch.cat([nn.functional.pad(t, (0, self._width - t.shape[1])) for t in tensors])
+
+    def column(self, name: str) -> Tensor:
+        """(all rows,)."""
+        return torch.cat([getattr(part, name) for part in self._parts])
+
+    def groups(self) -> Tensor:
+        """For each row the number of its prompt, which is what stands before the response: (all rows,)."""
+        starts = self.rows("mask").int().argmax(1).tolist()
+        prompts = [tuple(ids[:start]) for ids, start in zip(self.rows("input_ids").tolist(), starts, strict=True)]
+        return torch.tensor(group_numbers(prompts), device=self._parts[0].mask.device)
+
+    def spread(self, name: str, rows: Tensor) -> None:
+        """Gives each part its rows of a tensor (all rows, T), cut to its width."""
+        for part, own in zip(self._parts, rows.split([len(part.mask) for part in self._parts]), strict=True):
+            setattr(part, name, own[:, : part.mask.shape[1]])
 
 
 def _dealt(rollouts: Sequence[Rollout], groups: int, seed: int) -> list[list[Rollout]]:

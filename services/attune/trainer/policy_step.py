@@ -24,11 +24,12 @@ from attune.trainer.workspace import Workspace, load_revision
 async def run(w: Workspace, step: int) -> None:
     """One PPO step, from its saved input if there is one."""
     with tracing.span("policy update", links=causes.of_policy_update(w), attributes={"attune.step": step}):
-        await _learn(w, step)
+        await take(w, step)
+        await settle(w)
 
 
-async def _learn(w: Workspace, step: int) -> None:
-    """From the rollouts to the gate."""
+async def take(w: Workspace, step: int) -> None:
+    """The step up to its checkpoint: a revision that the gate has yet to judge."""
     folder = w.state.input_of(step) or await _gather(w, step)
     task = read_json(folder / "input.json")
     batch = RolloutBatch.load(folder / "rollouts.safetensors", task["policy_revision"], task["reward_revision"])
@@ -49,7 +50,6 @@ async def _learn(w: Workspace, step: int) -> None:
     }
     w.save(step, ("policy",), facts)
     w.show(figures)
-    await settle(w)
 
 
 async def settle(w: Workspace) -> None:

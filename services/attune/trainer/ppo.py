@@ -1,5 +1,6 @@
 """The terms of PPO as pure functions, in the order in which a training step uses them.
 
+    scores = missing_eos_scores(scores, ended, policy)
     rewards = shaped_rewards(scores, logprobs, ref_logprobs, mask, beta)
     advantages, returns = gae(rewards, values, mask, gamma, lam)
     advantages = whiten(advantages, mask)                       # over the whole batch, before it is split
@@ -133,27 +134,12 @@ def missing_eos_scores(scores: Tensor, ended: Tensor, policy: MissingEos = "scor
     return torch.where(ended, scores, unfinished[policy])
 
 
-def shaped_rewards(
-    scores: Tensor,
-    logprobs: Tensor,
-    ref_logprobs: Tensor,
-    mask: Tensor,
-    beta: float,
-    *,
-    ended: Tensor | None = None,
-    missing_eos: MissingEos = "score",
-    missing_eos_value: float = 1.0,
-) -> Tensor:
+def shaped_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float) -> Tensor:
     """Per-token rewards r_t = -beta k1_t, plus the score on the terminal token: scores (B,), (B, T)... -> (B, T).
 
     Terminal is the last true position of the mask: the EOS, or the last real token of a response cut by length. (Some
     trainers place the score one step later, on the first padding; here the value after the terminal is 0 by `gae`.)
-    `ended` (B,) bool says which responses end with EOS and is needed for any missing-EOS policy but "score".
     """
-    if ended is None and missing_eos != "score":
-        raise ValueError(f"the missing-EOS policy {missing_eos!r} needs `ended`")
-    if ended is not None:
-        scores = missing_eos_scores(scores, ended, missing_eos, missing_eos_value)
     penalty = masked(-beta * kl_k1(logprobs, ref_logprobs), mask)
     return torch.where(_is_terminal(mask), penalty + scores.float().unsqueeze(1), penalty)
 

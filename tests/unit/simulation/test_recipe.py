@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from attune.platform.config import load_settings
-from attune.simulation.recipe import MAX_TOKENS, Recipe
+from attune.simulation.recipe import MAX_TOKENS, ROLLOUTS, Recipe
+from attune.trainer.advantages import Algorithm
 from attune.trainer.config import TrainerSettings
 
 
@@ -12,6 +14,13 @@ def test_the_trainer_takes_its_settings() -> None:
     assert settings.seed == 4
     assert settings.rollouts.max_tokens == MAX_TOKENS
     assert settings.gate.kl_ceiling <= 5.0
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo"])
+def test_every_algorithm_takes_as_many_rollouts(algorithm: Algorithm) -> None:
+    settings = load_settings(TrainerSettings, Recipe(algorithm=algorithm).trainer())
+    assert settings.algorithm == algorithm
+    assert settings.rollouts.prompts * settings.rollouts.completions == ROLLOUTS
 
 
 def test_the_seed_reaches_every_stage() -> None:

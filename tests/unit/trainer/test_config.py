@@ -59,6 +59,7 @@ async def test_the_addresses_are_those_that_the_servers_take():
         "reward.max_subject_share=0",
         "max_ppo_steps_per_reward=0",
         "keep_revisions=1",
+        "algorithm=dpo",
     ],
 )
 def test_what_cannot_hold_is_refused_by_its_key(flag):
@@ -76,3 +77,10 @@ def test_calls_show_the_key_made_for_the_port():
 def test_certificates_without_tls_are_refused():
     with pytest.raises(ConfigurationInvalid, match="need tls"):
         load("calls.ca_file=ca.pem")
+
+
+def test_algorithms_that_compare_completions_refuse_a_single_one():
+    assert load("algorithm=grpo", "rollouts.completions=2").ppo_settings().algorithm == "grpo"
+    assert load("rollouts.completions=1").ppo_settings().algorithm == "ppo"
+    with pytest.raises(ConfigurationInvalid, match="rloo compares completions"):
+        load("algorithm=rloo", "rollouts.completions=1")

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import torch
 from attune.platform.registry.registry import Registry
 from attune.trainer import policy_step
 from attune.trainer.checkpoint import read_json
@@ -109,6 +110,26 @@ async def test_a_number_that_a_stage_took_meanwhile_is_left_to_it(loop, tmp_path
     assert w.registry.revisions(POLICY) == [1, 2, 3]
     assert (w.registry.manifest(POLICY.revision(3)).step, w.registry.manifest(POLICY.revision(2)).step) == (1, 0)
     assert w.registry.alias(POLICY, "stable").number == again.workspace.progress.facts["policy"] != 2
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+async def test_without_a_critic_gate_checkpoint_and_replay_are_the_same(tmp_path, algorithm):
+    registry = Registry(tmp_path / "registry")
+    publish_first(registry, tmp_path / "first")
+    s = settings(tmp_path, algorithm=algorithm)
+    servers = InProcessServers(registry, tmp_path / "fetched")
+    loop = open_loop(s, servers, asyncio.Event())
+    await loop._sync()
+    await policy_step.take(loop.workspace, 1)  # and is killed before the gate speaks
+    again = open_loop(s, servers, asyncio.Event()).workspace
+    assert not again.progress.settled
+    kept = again.learners.policy.actor.state_dict()
+    assert all(torch.equal(v, kept[k]) for k, v in loop.workspace.learners.policy.actor.state_dict().items())
+    again.prompts.replace(servers.prompts)
+    await policy_step.settle(again)
+    assert again.progress.settled
+    assert {"win_rate", "gate_kl"} <= again.figures.keys()
+    assert registry.alias(POLICY, "stable").number == again.progress.facts["policy"]
 
 
 async def test_the_engine_and_the_learner_agree_at_any_temperature(tmp_path):

@@ -347,18 +347,8 @@ def test_the_score_stands_on_the_last_real_token_whatever_the_padding() -> None:
     [("score", 1.0, [0.5, 0.7]), ("penalty", 1.0, [0.5, -0.3]), ("replace", -1.0, [0.5, -1.0])],
 )
 def test_missing_eos_policies(policy: ppo.MissingEos, value: float, expected: list[float]) -> None:
-    scores, ended, zeros = torch.tensor([0.5, 0.7]), torch.tensor([True, False]), torch.zeros(2, 2)
+    scores, ended = torch.tensor([0.5, 0.7]), torch.tensor([True, False])
     assert near(ppo.missing_eos_scores(scores, ended, policy, value), expected)
-    rewards = ppo.shaped_rewards(
-        scores, zeros, zeros, full([[0.0] * 2] * 2), 0.1, ended=ended, missing_eos=policy, missing_eos_value=value
-    )
-    assert near(rewards[:, 1], expected)
-
-
-def test_a_missing_eos_policy_needs_to_know_which_responses_ended() -> None:
-    zeros = torch.zeros(1, 1)
-    with pytest.raises(ValueError, match="ended"):
-        ppo.shaped_rewards(torch.zeros(1), zeros, zeros, full([[0.0]]), 0.1, missing_eos="penalty")
 
 
 # Padding, garbage and micro-batches
