@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -130,9 +131,17 @@ def test_an_object_store_that_cannot_be_reached_is_unavailable(s3: S3Server) -> 
         storage.create("a", b"1")
 
 
+@pytest.fixture
+def no_open_clients() -> Iterator[None]:
+    """Neither those that have found credentials before, nor afterwards one that found none."""
+    S3FileSystem.clear_instance_cache()
+    yield
+    S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.usefixtures("no_open_clients")
 def test_without_credentials_an_object_store_is_unavailable(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = s3.new_bucket()
-    S3FileSystem.clear_instance_cache()  # those that are open have found theirs
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
