@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PretrainedConfig
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointNotFinite, CheckpointRefused
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
 from attune.modeling.tokenizer import completion_ids
@@ -50,7 +50,7 @@ def check_decodes(loaded: LoadedPolicy, name: str) -> None:
     with torch.inference_mode():
         logits = loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device)).logits
     if not bool(torch.isfinite(logits).all()):
-        raise CheckpointRefused(f"{name} computes logits that are not finite")
+        raise CheckpointNotFinite(f"{name} computes logits that are not finite")
     try:
         gap = decoding_gap(loaded, [ids[:1], ids])
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointNotFinite
 from attune.domain.revisions import ModelName
 from attune.modeling.batching import pad
 from attune.modeling.reward_model import LoadedRewardModel, load_reward_model
@@ -44,4 +44,4 @@ def check_score(loaded: LoadedRewardModel, name: str) -> None:
     with torch.inference_mode():
         score = float(loaded.model.scores(batch.input_ids, batch.attention_mask))
     if not math.isfinite(score):
-        raise CheckpointRefused(f"{name} scores {score}")
+        raise CheckpointNotFinite(f"{name} scores {score}")
