@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from transformers import PreTrainedTokenizerBase
 
+from attune.api.registry.v1 import registry_pb2
 from attune.domain.errors import AttuneError, CheckpointRefused, InvalidInput, RegistryCorrupt, RevisionUnknown
 from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
+from attune.domain.times import to_timestamp
 from attune.modeling.revisions import LoadedRevisions
 from attune.modeling.tokenizer import tokenizer_hash
 from attune.platform.registry.registry import Registry
@@ -34,6 +39,23 @@ class Model(Protocol):
 
 
 M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A revision that was not taken, why, and when in seconds since the epoch."""
+
+    name: str
+    error: AttuneError
+    time: float
+
+    def to_proto(self) -> registry_pb2.RefusedRevision:
+        return registry_pb2.RefusedRevision(
+            revision=self.name,
+            reason=self.error.reason,
+            message=self.error.message,
+            refuse_time=to_timestamp(self.time),
+        )
 
 
 class SwapMetrics:
@@ -67,11 +89,12 @@ class SwapMetrics:
 
 
 class ServedRevisions(Generic[M]):
-    """`loaded` is what requests are answered from.
+    """`loaded` is what requests are answered from, `refused` the last revision that was not taken, until another is.
 
     `load` reads a folder whose tokenizer must have the given hash (None: any); `probe` computes once with what was
     loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a folder for
-    what a remote registry sends; `on_live` is awaited each time another revision has become live.
+    what a remote registry sends; `on_live` is awaited each time another revision has become live; `watched` is entered
+    while a revision is made ready or its alias moves.
     """
 
     def __init__(
@@ -84,6 +107,7 @@ class ServedRevisions(Generic[M]):
         cache: Path,
         metrics: SwapMetrics,
         on_live: Callable[[], Awaitable[None]],
+        watched: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists)
         self._registry = registry
@@ -93,14 +117,17 @@ class ServedRevisions(Generic[M]):
         self._cache = cache
         self._metrics = metrics
         self._on_live = on_live
+        self._watched = watched
         self._tokenizer_hash: str | None = None
+        self.refused: Refused | None = None
         metrics.torn_alias_files.set_function(lambda: registry.torn_alias_files)
 
     async def follow(self, record: AliasRecord) -> None:
         """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on."""
         name = str(self._model.revision(record.number))
         before = self.loaded.live
-        followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
+        with self._watched():
+            followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
         if followed.outcome == "unchanged":
             return
         self._metrics.swaps.labels(followed.outcome).inc()
@@ -119,10 +146,16 @@ class ServedRevisions(Generic[M]):
     def preload(self, revision: str, epoch: int) -> float:
         """Loads a revision beside the live one; seconds it took. Blocks. Raises what LoadedRevisions.preload does."""
         try:
-            return self.loaded.preload(revision, epoch)
+            with self._watched():
+                return self.loaded.preload(revision, epoch)
         except (CheckpointRefused, RegistryCorrupt) as error:
             self._refused(revision, error)
             raise
+
+    @property
+    def torn_alias_files(self) -> int:
+        """How many alias files of the registry were ignored so far because they cannot be read."""
+        return self._registry.torn_alias_files
 
     def create_time(self, name: str) -> float:
         """When a revision was made, in seconds since the epoch. Blocks. RevisionUnknown; RegistryCorrupt."""
@@ -130,6 +163,7 @@ class ServedRevisions(Generic[M]):
 
     def _refused(self, name: str, error: AttuneError) -> None:
         self._metrics.load_refused.labels(error.reason).inc()
+        self.refused = Refused(name, error, time.time())
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
 
     def _load(self, name: str) -> M:
@@ -137,6 +171,7 @@ class ServedRevisions(Generic[M]):
         loaded = self._read(folder, self._tokenizer_hash)
         self._probe(loaded, name)
         self._tokenizer_hash = self._tokenizer_hash or tokenizer_hash(loaded.tokenizer)
+        self.refused = None
         return loaded
 
     def _exists(self, name: str) -> bool:
