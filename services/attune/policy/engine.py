@@ -31,6 +31,7 @@ from attune.policy.decoder import Decoder
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.pace import Pace
 from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.stillness import Stillness
 from attune.policy.text import GrowingText
 
 RETRY_AFTER_S = 0.5
@@ -109,6 +110,7 @@ class Engine:
         self._limits = limits
         self._metrics = metrics
         self._pace = Pace(limits.running)
+        self.stillness = Stillness(metrics.frozen_s.observe)
         self._queues: dict[Purpose, deque[Job]] = {Purpose.USER: deque(), Purpose.ROLLOUT: deque()}
         self._queued_tokens = dict.fromkeys(self._queues, 0)
         self._queued = dict.fromkeys(self._queues, 0)
@@ -236,6 +238,7 @@ class Engine:
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
+            self.stillness.saw_turn()
             if has_queue and self._running:
                 self._pace.saw_turn(time.monotonic() - started)
             if events:
@@ -250,6 +253,7 @@ class Engine:
                 jobs = self._next_jobs()
                 if jobs or self._running:
                     return jobs
+                self.stillness.saw_idle()
                 self._changed.wait()
 
     def _next_jobs(self) -> list[Job]:

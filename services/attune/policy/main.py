@@ -69,6 +69,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             if door:
                 door.set_serving(True)
 
+        engine = Engine(settings.engine.limits(), metrics)
         revisions = policy_revisions(
             registry,
             model,
@@ -77,6 +78,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             on_live=on_live,
             device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
+            watched=engine.stillness.watched,
         )
         follower = AliasFollower(
             registry,
@@ -86,7 +88,6 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             on_change=revisions.follow,
             on_error=metrics.count_registry_error,
         )
-        engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
         writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -23,14 +24,22 @@ def policy_revisions(
     cache: Path,
     metrics: SwapMetrics,
     on_live: Callable[[], Awaitable[None]],
+    watched: Callable[[], AbstractContextManager[None]] = nullcontext,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> PolicyRevisions:
-    """Revisions of a policy, loaded to `device` in `dtype`."""
+    """Revisions of a policy, loaded to `device` in `dtype`; `watched` is entered while they are."""
 
     def load(folder: Path, expected_tokenizer_hash: str | None) -> LoadedPolicy:
         return within_window(load_policy(folder, device, dtype, expected_tokenizer_hash))
 
     return ServedRevisions(
-        registry, model, load=load, probe=check_decodes, cache=cache, metrics=metrics, on_live=on_live
+        registry,
+        model,
+        load=load,
+        probe=check_decodes,
+        cache=cache,
+        metrics=metrics,
+        on_live=on_live,
+        watched=watched,
     )

@@ -16,4 +16,4 @@ def test_names_are_ours_and_registry_errors_are_counted() -> None:
     for error in ("REGISTRY_CORRUPT", "OSError"):
         assert measured.get_sample_value("attune_policy_registry_errors_total", {"error": error}) == 1
     assert all(metric.name.startswith("attune_") and metric.help for metric in describe(measured))
-    assert len(describe(measured)) == 15
+    assert len(describe(measured)) == 16
