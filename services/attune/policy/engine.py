@@ -35,6 +35,9 @@ from attune.policy.stillness import Stillness
 from attune.policy.text import GrowingText
 
 RETRY_AFTER_S = 0.5
+CAUTION = 1.25
+"""How many times as long as foretold a job that must wait may take. Who is refused at once can turn elsewhere; who is
+refused after seconds, or answered late, cannot."""
 WAITED_S = 0.05
 """From when on a job has waited; one that was taken at once is always tried."""
 
@@ -160,22 +163,31 @@ class Engine:
                 metadata={"prompt_tokens": str(len(job.prompt_ids)), "context": str(job.held.model.max_context)},
             )
         with self._changed:
-            if self._is_closed:
-                raise ServerUnavailable("the engine has ended")
-            if self._queued[job.purpose] + job.sampling.completions > self._limits.queued:
-                raise QueueFull(f"{self._queued[job.purpose]} completions wait already", retry_after_s=RETRY_AFTER_S)
-            self._refuse_if_late(job)
+            self._check_room(job.sampling.completions, job.limit, job.purpose, job.deadline)
             self._queues[job.purpose].append(job)
             self._count_queued(job, 1)
             self._changed.notify()
 
-    def _refuse_if_late(self, job: Job) -> None:
+    def check_room(self, policy: LoadedPolicy, sampling: Sampling, purpose: Purpose, deadline: float) -> None:
+        """Raises what `generate` would for want of room or time, whatever the prompt; it need not be read for that."""
+        limit = min(sampling.max_tokens, policy.max_context)
+        with self._changed:
+            self._check_room(sampling.completions, limit, purpose, deadline)
+
+    def _check_room(self, completions: int, limit: int, purpose: Purpose, deadline: float) -> None:
+        if self._is_closed:
+            raise ServerUnavailable("the engine has ended")
+        if self._queued[purpose] + completions > self._limits.queued:
+            raise QueueFull(f"{self._queued[purpose]} completions wait already", retry_after_s=RETRY_AFTER_S)
+        self._refuse_if_late(limit, purpose, deadline)
+
+    def _refuse_if_late(self, limit: int, purpose: Purpose, deadline: float) -> None:
         """A job that need not wait is always tried: it may end early, and a stream is of use from its first token."""
-        ahead = sum(n for purpose, n in self._queued_tokens.items() if purpose <= job.purpose)
+        ahead = sum(n for other, n in self._queued_tokens.items() if other <= purpose)
         if not ahead:
             return
         wait_s = self._pace.wait_s(ahead)
-        late_s = time.monotonic() + wait_s + self._pace.writing_s(job.limit) - job.deadline
+        late_s = time.monotonic() + CAUTION * (wait_s + self._pace.writing_s(limit)) - deadline
         if late_s > 0:
             raise _unattainable(f"about {wait_s:.1f} s of work wait already", min(late_s, wait_s))
 

@@ -89,8 +89,10 @@ class Writer:
         outcome = "cancelled"
         try:
             held = self._revisions.get(request.revision)
+            deadline = time.monotonic() + remaining_s(math.inf)
+            self._engine.check_room(held.model, request.sampling, request.purpose, deadline)
             admitted = _admit(request, generation_id, held)
-            async with aclosing(self._deltas(admitted, held, is_streaming)) as deltas:
+            async with aclosing(self._deltas(admitted, held, deadline, is_streaming)) as deltas:
                 async for delta in deltas:
                     yield delta
             generation = admitted.generation()
@@ -108,10 +110,9 @@ class Writer:
             self._metrics.requests.labels(request.purpose.name.lower(), outcome).inc()
 
     async def _deltas(
-        self, admitted: _Admitted, held: Held[LoadedPolicy], is_streaming: bool
+        self, admitted: _Admitted, held: Held[LoadedPolicy], deadline: float, is_streaming: bool
     ) -> AsyncGenerator[Delta, None]:
         request = admitted.request
-        deadline = time.monotonic() + remaining_s(math.inf)
         job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:

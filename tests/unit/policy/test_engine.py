@@ -179,6 +179,22 @@ async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: Lo
         assert running.sample("attune_generation_tokens_total") == before + 58
 
 
+async def test_room_is_refused_before_a_prompt_is_there(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1, queued=3)) as running:
+        await learn_the_pace(policy, running)
+        one, soon, never = Sampling(max_tokens=8), time.monotonic(), math.inf
+        running.engine.check_room(policy, one, Purpose.USER, soon)
+        waiting = asyncio.create_task(tokens(running.engine, job(policy, completions=3, purpose=Purpose.ROLLOUT)))
+        await eventually(lambda: running.engine.queued_completions == 3)
+        with pytest.raises(QueueFull):
+            running.engine.check_room(policy, one, Purpose.ROLLOUT, never)
+        running.engine.check_room(policy, one, Purpose.USER, soon)
+        running.engine.resume()
+        await waiting
+    with pytest.raises(ServerUnavailable):
+        running.engine.check_room(policy, one, Purpose.USER, never)
+
+
 async def test_rollouts_that_wait_do_not_count_against_a_users_deadline(policy: LoadedPolicy) -> None:
     async with Running(EngineLimits(running=1)) as running:
         running.engine._pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
