@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest bench-swap bench-overload fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,12 @@ test-kafka: install postgres ## The tests that need a real Kafka broker or a rea
 
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+bench-swap: install ## Swaps every 5 s under 64 live streams; ARGS="--seconds 30" makes it short.
+	$(QUIET) $(BIN)/python tests/benchmarks/swap.py $(ARGS)
+
+bench-overload: install ## Ten times what a policy server can do, and cancelled streams; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/overload.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)
