@@ -35,7 +35,7 @@ from policy_server import PolicyServer, policy_server
 from processes import fail_if_dead, free_port, percentile_ms, process, received, wait_for
 
 HERE = Path(__file__).parent
-SETTINGS = ["threads=1"]
+SETTINGS = ["threads=1", "engine.nice=5"]
 SPAWN = multiprocessing.get_context("spawn")
 AT_ONCE = 64
 CAPACITY_S, CANCELS_S, FREED_S = 10.0, 600.0, 10.0

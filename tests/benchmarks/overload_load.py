@@ -1,7 +1,7 @@
 """Load on a policy server from a process of its own: its capacity, calls far beyond it, and cancelled streams.
 
-Calls are raw bytes on one channel of grpc.aio, made beforehand, so that the process takes little of the machine. A call
-is clocked from before it is sent until its status has come, so what this process is late by counts as the server's.
+Requests are bytes that were made beforehand, on one channel, so that the process takes little of the machine. A call is
+clocked from before it is sent until its status has come, so what this process is late by counts as the server's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gc
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from policies import request
 
 GENERATE = "/attune.api.policy.v1.PolicyService/Generate"
 STREAM = "/attune.api.policy.v1.PolicyService/GenerateStream"
-ECHO, ECHO_SHARE = "/attune.benchmarks.Echo/Echo", 0.1
+ECHO, ECHO_EVERY = "/attune.benchmarks.Echo/Echo", 10
 TIMEOUT_S = 60.0
 READY_REQUESTS = 2000
 SOON_S = 0.02
@@ -39,6 +39,17 @@ class Answers:
     refusals_s: list[float] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
 
+    def add(self, call: Any, took_s: float) -> None:
+        """A call that has ended."""
+        if (code := call.code()) is grpc.StatusCode.OK:
+            self.accepted += 1
+        elif code is REFUSED:
+            self.refusals_s.append(took_s)
+        elif code is LATE:
+            self.late += 1
+        else:
+            self.failed[f"{code.name}: {call.details()}"] += 1
+
 
 def capacity(address: str, at_once: int, seconds: float, reports: Any) -> None:
     """Calls a second that a server answers with `at_once` in flight, after a second of warming up."""
@@ -48,7 +59,23 @@ def capacity(address: str, at_once: int, seconds: float, reports: Any) -> None:
 def flood(address: str, echo: str, calls_per_s: float, deadline_s: float, stop: Any, reports: Any) -> None:
     """Begins calls on time, whatever becomes of earlier ones, until `stop`, and calls the server at `echo` beside them;
     then waits for all and reports Answers, and how long each echo took."""
-    reports.put(asyncio.run(_flood(address, echo, calls_per_s, deadline_s, stop)))
+    ready, answers, echoes_s = _requests(), Answers(), list[float]()
+    with grpc.insecure_channel(address) as channel, grpc.insecure_channel(echo) as echo_channel:
+        for one in (channel, echo_channel):
+            grpc.channel_ready_future(one).result(TIMEOUT_S)
+        generate, send_back = channel.unary_unary(GENERATE), echo_channel.unary_unary(ECHO)
+        gc.disable()  # nothing here makes cycles, and a collection would count as the server's time
+        running: set[grpc.Future] = set()
+        number, due = 0, time.monotonic()
+        while not stop.value:
+            time.sleep(max(0.0, due - time.monotonic()))
+            _begin(generate, ready[number % len(ready)], deadline_s, running, answers.add)
+            if number % ECHO_EVERY == 0:
+                _begin(send_back, ready[0], TIMEOUT_S, running, lambda _, took_s: echoes_s.append(took_s))
+            number, due = number + 1, due + 1 / calls_per_s
+        for call in tuple(running):
+            call.exception()
+    reports.put((answers, echoes_s))
 
 
 def cancels(address: str, at_once: int, count: int, done: Any, reports: Any) -> None:
@@ -74,53 +101,19 @@ async def _capacity(address: str, at_once: int, seconds: float) -> float:
     return sum(until - seconds <= at <= until for at in ended) / seconds
 
 
-async def _flood(
-    address: str, echo: str, calls_per_s: float, deadline_s: float, stop: Any
-) -> tuple[Answers, list[float]]:
-    ready, answers, echoes_s = _requests(), Answers(), list[float]()
-    async with grpc.aio.insecure_channel(address) as channel, grpc.aio.insecure_channel(echo) as echo_channel:
-        await asyncio.gather(channel.channel_ready(), echo_channel.channel_ready())
-        generate, send_back = channel.unary_unary(GENERATE), echo_channel.unary_unary(ECHO)
-        gc.freeze()  # what was made so far is not looked through again while calls are clocked
-        await asyncio.gather(
-            _paced(calls_per_s, stop, lambda n: _call(generate, ready[n % len(ready)], deadline_s, answers)),
-            _paced(calls_per_s * ECHO_SHARE, stop, lambda n: _echo(send_back, ready[n % len(ready)], echoes_s)),
-        )
-    return answers, echoes_s
-
-
-async def _paced(calls_per_s: float, stop: Any, call: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-    """Begins `call(n)` on time until `stop`, then waits for those that run."""
-    running: set[asyncio.Task[None]] = set()
-    number, due = 0, time.monotonic()
-    while not stop.value:
-        due += 1 / calls_per_s
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        task = asyncio.ensure_future(call(number))
-        running.add(task)
-        task.add_done_callback(running.discard)
-        number += 1
-    await asyncio.gather(*running)
-
-
-async def _echo(method: Any, sent: bytes, echoes_s: list[float]) -> None:
+def _begin(
+    method: Any, asked: bytes, timeout_s: float, running: set[grpc.Future], tell: Callable[[grpc.Future, float], None]
+) -> None:
+    """Sends without waiting; `tell` hears of the end, and how many seconds it took, on the thread that reads."""
     started = time.monotonic()
-    await method(sent, timeout=TIMEOUT_S)
-    echoes_s.append(time.monotonic() - started)
+    call = method.future(asked, timeout=timeout_s)
 
+    def ended(call: grpc.Future) -> None:
+        tell(call, time.monotonic() - started)
+        running.discard(call)
 
-async def _call(method: Any, asked: bytes, deadline_s: float, answers: Answers) -> None:
-    started = time.monotonic()
-    try:
-        await method(asked, timeout=deadline_s)
-        answers.accepted += 1
-    except grpc.aio.AioRpcError as error:
-        if error.code() is REFUSED:
-            answers.refusals_s.append(time.monotonic() - started)
-        elif error.code() is LATE:
-            answers.late += 1
-        else:
-            answers.failed[f"{error.code().name}: {error.details()}"] += 1
+    running.add(call)
+    call.add_done_callback(ended)
 
 
 async def _cancels(address: str, at_once: int, count: int, done: Any) -> Counter[str]:

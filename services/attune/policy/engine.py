@@ -27,6 +27,7 @@ from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLon
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
+from attune.platform.priority import stand_behind
 from attune.policy.decoder import Decoder
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.pace import Pace
@@ -35,7 +36,7 @@ from attune.policy.stillness import Stillness
 from attune.policy.text import GrowingText
 
 RETRY_AFTER_S = 0.5
-CAUTION = 1.25
+CAUTION = 1.5
 """How many times as long as foretold a job that must wait may take. Who is refused at once can turn elsewhere; who is
 refused after seconds, or answered late, cannot."""
 WAITED_S = 0.05
@@ -45,12 +46,13 @@ WAITED_S = 0.05
 @dataclass(frozen=True)
 class EngineLimits:
     """How much runs and waits at once, in completions, users and rollouts apart; and how many tokens, or seconds, a
-    stream waits at most for company."""
+    stream waits at most for company; and by how much the thread's claim on the cores stands behind that of others."""
 
     running: int = 96
     queued: int = 1024
     stream_tokens: int = 8
     stream_s: float = 0.015
+    nice: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,11 +236,13 @@ class Engine:
 
     def _decode(self, report: Callable[[list[Event]], None]) -> None:
         """Turns until closed."""
+        stand_behind(self._limits.nice)
         while True:
+            started, was_running = time.monotonic(), bool(self._running)
             admitted = self._wait_for_work()
             if admitted is None:
                 return
-            started, has_queue = time.monotonic(), self.queued_completions > 0
+            has_queue = self.queued_completions > 0
             events: list[Event] = []
             self._drop_cancelled()
             for decoder, rows in list(self._running.values()):
@@ -250,11 +254,10 @@ class Engine:
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
-            self.stillness.saw_turn()
-            if has_queue and self._running:
-                self._pace.saw_turn(time.monotonic() - started)
             if events:
                 report(events)
+            if has_queue and was_running:
+                self._pace.saw_turn(time.monotonic() - started)
 
     def _wait_for_work(self) -> list[Job] | None:
         """Jobs to admit now, once there is anything to do; None when closed."""
@@ -338,6 +341,7 @@ class Engine:
             if reason is not None or (row.job.is_streaming and self._is_due(row, now)):
                 events.append((row.job, _report(row, reason, now)))
         self._metrics.tokens.inc(len(tokens))
+        self.stillness.saw_tokens()
         self._leave(rows, finished)
 
     def _is_due(self, row: Row, now: float) -> bool:

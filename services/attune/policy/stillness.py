@@ -2,8 +2,8 @@
 
 Nothing of a swap runs in the engine's thread, but what fetches, verifies and tries the new weights wants the same cores
 and the same interpreter. From the begin of that work until it is over and the new revision has had time to take its
-first requests, the longest gap between two turns is noted: so long did no running completion gain a token. Work that
-begins meanwhile, such as the move of the alias after a preload, is of the same swap.
+first requests, the longest time is noted in which no running completion gained a token. Work that begins meanwhile, as
+the move of the alias does after a preload, is of the same swap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SETTLING_S = 1.0
 
 
 class Stillness:
-    """`observe` gets the seconds of each swap, 0.0 where nothing ran. The engine's thread calls `saw_turn` and
+    """`observe` gets the seconds of each swap, 0.0 where nothing ran. The engine's thread calls `saw_tokens` and
     `saw_idle`, whoever loads weights `watched`."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Stillness:
         self._loads = 0
         self._until: float | None = None
         self._longest_s = 0.0
-        self._last_turn: float | None = None
+        self._last_tokens: float | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -49,23 +49,23 @@ class Stillness:
             with self._lock:
                 self._loads -= 1
                 self._until = self._clock() + self._settling_s
-                if self._last_turn is None:
+                if self._last_tokens is None:
                     self._end()
 
-    def saw_turn(self) -> None:
-        """Every running completion has gained a token."""
+    def saw_tokens(self) -> None:
+        """Completions have gained a token, those of one revision or all."""
         with self._lock:
             now = self._clock()
             if self._until is not None:
-                self._longest_s = max(self._longest_s, now - (now if self._last_turn is None else self._last_turn))
+                self._longest_s = max(self._longest_s, now - (now if self._last_tokens is None else self._last_tokens))
                 if now >= self._until:
                     self._end()
-            self._last_turn = now
+            self._last_tokens = now
 
     def saw_idle(self) -> None:
         """Nothing runs, so nothing stands still."""
         with self._lock:
-            self._last_turn = None
+            self._last_tokens = None
             self._end()
 
     def _end(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -305,3 +307,14 @@ async def test_a_failure_of_the_thread_ends_the_engine_and_who_waits_is_told(tmp
         await running.task
     with pytest.raises(ServerUnavailable):
         await tokens(running.engine, job(broken))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own elsewhere")
+async def test_its_thread_may_stand_behind_the_others_of_the_process() -> None:
+    lower = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+
+    def priorities() -> set[int]:
+        return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    async with Running(EngineLimits(running=1, nice=3)):
+        await eventually(lambda: lower in priorities())

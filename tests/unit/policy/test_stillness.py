@@ -1,4 +1,4 @@
-"""The stillness at a swap is the longest gap between turns, from the begin of a load until it has settled."""
+"""The stillness at a swap is the longest gap between tokens, from the begin of a load until it has settled."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Watched:
         self.seen: list[float] = []
         self.stillness = Stillness(self.seen.append, SETTLING_S, lambda: self.now)
 
-    def turns(self, *gaps_s: float) -> None:
-        """One turn after each gap."""
+    def tokens(self, *gaps_s: float) -> None:
+        """A token after each gap."""
         for gap_s in gaps_s:
             self.now += gap_s
-            self.stillness.saw_turn()
+            self.stillness.saw_tokens()
 
 
 @pytest.fixture
@@ -29,30 +29,30 @@ def watched() -> Watched:
 
 
 def test_the_longest_gap_of_a_swap_is_observed_once(watched: Watched) -> None:
-    watched.turns(0.0, 9.0)
+    watched.tokens(0.0, 9.0)
     with watched.stillness.watched():
-        watched.turns(0.1, 0.25, 0.2)
+        watched.tokens(0.1, 0.25, 0.2)
         assert watched.seen == []
-    watched.turns(0.1, SETTLING_S, 9.0)
+    watched.tokens(0.1, SETTLING_S, 9.0)
     assert watched.seen == [SETTLING_S]
 
 
 def test_the_gap_in_which_the_load_begins_counts_whole(watched: Watched) -> None:
-    watched.turns(0.0)
+    watched.tokens(0.0)
     watched.now += 0.5
     with watched.stillness.watched():
-        watched.turns(0.25)
-    watched.turns(*[0.125] * 9)
+        watched.tokens(0.25)
+    watched.tokens(*[0.125] * 9)
     assert watched.seen == [0.75]
 
 
 def test_loads_that_meet_are_one_swap(watched: Watched) -> None:
-    watched.turns(0.0)
+    watched.tokens(0.0)
     for gap_s in (0.25, 0.5):
         with watched.stillness.watched():
-            watched.turns(gap_s)
+            watched.tokens(gap_s)
     assert watched.seen == []
-    watched.turns(*[0.125] * 9)
+    watched.tokens(*[0.125] * 9)
     assert watched.seen == [0.5]
 
 
@@ -61,14 +61,14 @@ def test_what_does_not_run_does_not_stand_still(watched: Watched) -> None:
         watched.stillness.saw_idle()
         watched.now += 9.0
     assert watched.seen == [0.0]
-    watched.turns(0.0)
+    watched.tokens(0.0)
     assert watched.seen == [0.0]
 
 
 def test_a_swap_ends_when_all_is_written(watched: Watched) -> None:
-    watched.turns(0.0)
+    watched.tokens(0.0)
     with watched.stillness.watched():
-        watched.turns(0.25)
+        watched.tokens(0.25)
     watched.stillness.saw_idle()
     assert watched.seen == [0.25]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
-from attune.domain.errors import PromptTooLong
+from attune.domain.errors import InvalidInput, PromptTooLong, QueueFull
 from attune.domain.generations import GenerateRequest, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
+from attune.policy.engine import EngineLimits
 from attune.policy.writer import Delta, Writer, Written
-from unit.policy.serving import Server
+from support.eventually import eventually
+from unit.policy.serving import Server, serving
 
 
 def request(**how) -> GenerateRequest:
@@ -37,6 +41,20 @@ async def test_an_id_is_released_when_the_prompt_is_refused(server: Server) -> N
     found = [step async for step in server.writer.write(request(generation_id=chosen), is_streaming=False)]
     assert isinstance(found[-1], Written)
     assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome="prompt_too_long") == 1
+
+
+async def test_a_prompt_is_not_read_where_there_is_no_room(tmp_path: Path) -> None:
+    unreadable = GenerateRequest("test", Prompt.user("<|assistant|>"), Sampling(max_tokens=6))
+    async with serving(tmp_path, limits=EngineLimits(running=1, queued=2)) as server:
+        with pytest.raises(InvalidInput):
+            [step async for step in server.writer.write(unreadable, is_streaming=False)]
+        server.engine.pause("so that jobs wait")
+        waiting = asyncio.create_task(anext(server.writer.write(request(), is_streaming=False)))
+        await eventually(lambda: server.engine.queued_completions == 2)
+        with pytest.raises(QueueFull):
+            [step async for step in server.writer.write(unreadable, is_streaming=False)]
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_closing_early_cancels_and_releases(server: Server) -> None:
