@@ -182,12 +182,12 @@ async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: Lo
 
 
 async def test_room_is_refused_before_a_prompt_is_there(policy: LoadedPolicy) -> None:
-    async with Running(EngineLimits(running=1, queued=3)) as running:
+    async with Running(EngineLimits(running=1, queued=4)) as running:
         await learn_the_pace(policy, running)
         one, soon, never = Sampling(max_tokens=8), time.monotonic(), math.inf
         running.engine.check_room(policy, one, Purpose.USER, soon)
-        waiting = asyncio.create_task(tokens(running.engine, job(policy, completions=3, purpose=Purpose.ROLLOUT)))
-        await eventually(lambda: running.engine.queued_completions == 3)
+        waiting = asyncio.create_task(tokens(running.engine, job(policy, completions=4, purpose=Purpose.ROLLOUT)))
+        await eventually(lambda: running.engine.queued_completions == 4)
         with pytest.raises(QueueFull):
             running.engine.check_room(policy, one, Purpose.ROLLOUT, never)
         running.engine.check_room(policy, one, Purpose.USER, soon)
