@@ -40,7 +40,7 @@ from processes import fail_if_dead, percentile_ms, received, wait_for
 from stream_load import Streamed, run
 
 PAUSE = "attune_generation_frozen_seconds"
-SETTINGS = ["threads=1", "engine.nice=5"]
+SETTINGS = ["threads=1"]
 LIVE_S = 30.0
 COMPARED_WITH_WRONG = 64
 

@@ -26,12 +26,9 @@ from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
 from attune.domain.times import to_timestamp
 from attune.modeling.revisions import LoadedRevisions
 from attune.modeling.tokenizer import tokenizer_hash
-from attune.platform.priority import done_behind
 from attune.platform.registry.registry import Registry
 
 log = logging.getLogger(__name__)
-LOADING_NICE = 10
-"""Steps of priority by which the making ready of a revision stands behind requests."""
 
 
 class Model(Protocol):
@@ -170,10 +167,6 @@ class ServedRevisions(Generic[M]):
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
 
     def _load(self, name: str) -> M:
-        """On a thread that whatever answers requests goes before."""
-        return done_behind(LOADING_NICE, lambda: self._made_ready(name))
-
-    def _made_ready(self, name: str) -> M:
         folder = self._registry.fetch(RevisionName.parse(name), self._cache)
         loaded = self._read(folder, self._tokenizer_hash)
         self._probe(loaded, name)

@@ -9,11 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-T = TypeVar("T")
 LOWEST = 19
 
 
@@ -22,9 +18,3 @@ def stand_behind(nice: int) -> None:
     if nice and sys.platform == "linux":
         lower = min(LOWEST, os.getpriority(os.PRIO_PROCESS, 0) + nice)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lower)
-
-
-def done_behind(nice: int, work: Callable[[], T]) -> T:
-    """What `work` returns or raises, on a thread of its own that stands so many steps behind the calling one."""
-    with ThreadPoolExecutor(1, "behind", stand_behind, (nice,)) as pool:
-        return pool.submit(work).result()

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import torch
-import uvloop
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.access import Scope
@@ -46,7 +45,6 @@ from attune.policy.writer import Writer
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.policy.v1.PolicyService"
 CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
-new_loop = uvloop.new_event_loop
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may keep the interpreter from another. A turn of the engine asks for it again after each of its
 hundreds of operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded."""
