@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image bench-ingest bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image bench-ingest bench-scoring bench-swap bench-overload fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -73,6 +73,12 @@ bench-ingest: install postgres ## What ingest and join take for a core-second; A
 
 bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
 	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)
+
+bench-swap: install ## Swaps every 5 s under 64 live streams; ARGS="--seconds 30" makes it short.
+	$(QUIET) $(BIN)/python tests/benchmarks/swap.py $(ARGS)
+
+bench-overload: install ## Ten times what a policy server can do, and cancelled streams; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/overload.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)

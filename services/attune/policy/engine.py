@@ -21,13 +21,16 @@ import numpy as np
 import torch
 
 from attune.domain.errors import AttuneError, ServerUnavailable
-from attune.domain.generations import FinishReason
+from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy
+from attune.platform.priority import stand_behind
 from attune.policy.decoder import Decoder
+from attune.policy.engines import Policy
 from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits, tell
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.queue import JobQueue
 from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.stillness import Stillness
 from attune.policy.text import GrowingText
 
 Event = tuple[Job, Tokens | AttuneError]
@@ -54,6 +57,7 @@ class Engine:
         self._limits = limits
         self._metrics = metrics
         self._queue = JobQueue(limits, metrics)
+        self.stillness = Stillness(metrics.frozen_s.observe)
         self._running: dict[str, tuple[Decoder, list[Row]]] = {}
         self._admitting: list[Job] = []
         self._changed = threading.Condition()
@@ -100,6 +104,14 @@ class Engine:
             self._queue.add(job)
             self._changed.notify()
 
+    def check_room(self, policy: Policy, sampling: Sampling, purpose: Purpose, deadline: float) -> None:
+        """As PolicyEngine says."""
+        with self._changed:
+            if self._is_closed:
+                raise ServerUnavailable("the engine has ended")
+            limit = min(sampling.max_tokens, policy.max_context)
+            self._queue.check_room(sampling.completions, limit, purpose, deadline)
+
     def _cancel(self, job: Job) -> None:
         with self._changed:
             job.is_cancelled = True
@@ -144,11 +156,13 @@ class Engine:
 
     def _decode(self, report: Callable[[list[Event]], None]) -> None:
         """Turns until closed."""
+        stand_behind(self._limits.nice)
         while True:
+            started, was_running = time.monotonic(), bool(self._running)
             admitted = self._wait_for_work()
             if admitted is None:
                 return
-            started, has_queue = time.monotonic(), self.queued_completions > 0
+            has_queue = self.queued_completions > 0
             events: list[Event] = []
             self._drop_cancelled()
             for decoder, rows in list(self._running.values()):
@@ -160,10 +174,10 @@ class Engine:
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
-            if has_queue and self._running:
-                self._queue.pace.saw_turn(time.monotonic() - started)
             if events:
                 report(events)
+            if has_queue and was_running:
+                self._queue.pace.saw_turn(time.monotonic() - started)
 
     def _wait_for_work(self) -> list[Job] | None:
         """Jobs to admit now, once there is anything to do; None when closed."""
@@ -174,6 +188,7 @@ class Engine:
                 jobs = self._next_jobs()
                 if jobs or self._running:
                     return jobs
+                self.stillness.saw_idle()
                 self._changed.wait()
 
     def _next_jobs(self) -> list[Job]:
@@ -224,6 +239,7 @@ class Engine:
             if reason is not None or (row.job.is_streaming and self._is_due(row, now)):
                 events.append((row.job, _report(row, reason, now)))
         self._metrics.tokens.inc(len(tokens))
+        self.stillness.saw_tokens()
         self._leave(rows, finished)
 
     def _is_due(self, row: Row, now: float) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PretrainedConfig
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointNotFinite, CheckpointRefused
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
 from attune.modeling.tokenizer import completion_ids
@@ -63,9 +63,9 @@ def next_logprobs(loaded: LoadedPolicy, prompt: Sequence[int], temperature: floa
 
 
 def check_finite_logits(logits: torch.Tensor, name: str) -> None:
-    """CheckpointRefused if any of them is not finite."""
+    """CheckpointNotFinite if any of them is."""
     if not bool(torch.isfinite(logits).all()):
-        raise CheckpointRefused(f"{name} computes logits that are not finite")
+        raise CheckpointNotFinite(f"{name} computes logits that are not finite")
 
 
 def decoding_gap(loaded: LoadedPolicy, prompts: Sequence[Sequence[int]], steps: int = STEPS) -> float:
