@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from attune.domain.generations import Sampling
 from attune.policy.sampling import RowSampling, draw, stream_of, uniforms
 
 P = [0.5, 0.25, 0.15, 0.1]
@@ -66,6 +67,30 @@ def test_uniforms_repeat_by_seed_and_differ_by_completion_and_position() -> None
     assert (first == again).all()
     assert len(set(first) | set(later)) == 128
     assert not (first == uniforms(np.array([stream_of(4, i) for i in range(64)], np.uint64), np.zeros(64, int))).any()
+
+
+def test_rows_know_what_spares_work() -> None:
+    assert rows(2).is_plain
+    assert (rows(2, temperature=0.5).is_full, rows(2, temperature=0.5).is_plain) == (True, False)
+    mixed = rows(2).joined(rows(1, top_k=3))
+    assert not mixed.is_full
+    assert mixed.kept([1, 0]).is_plain
+    assert (mixed.kept([2, 0]).stream == mixed.stream[[2, 0]]).all()
+
+
+def test_rows_of_requests_carry_their_sampling_and_their_streams() -> None:
+    asked = [(Sampling(temperature=0.5, top_p=0.9, top_k=4, seed=8), 0), (Sampling(seed=8), 1)]
+    found = RowSampling.of(asked, torch.device("cpu"))
+    assert found.temperature.tolist() == [0.5, 1.0]
+    assert found.top_p.tolist() == pytest.approx([0.9, 1.0])
+    assert found.top_k.tolist() == [4, 0]
+    assert found.stream.tolist() == [int(stream_of(8, 0)), int(stream_of(8, 1))]
+
+
+def test_wide_logits_give_finite_logprobs() -> None:
+    logits = torch.tensor([[0.0, 500.0, -500.0]])
+    tokens, logprobs = draw(logits, rows(), np.array([0.5]))
+    assert (int(tokens), float(logprobs)) == (1, 0.0)
 
 
 def test_draws_are_as_frequent_as_they_are_likely() -> None:
