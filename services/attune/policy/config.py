@@ -28,9 +28,10 @@ class EngineSettings(Section):
 
     running: int = Field(96, ge=1, description="Most completions written at once.")
     queued: int = Field(1024, ge=1, description="Most completions that wait; more are refused.")
+    reports_per_s: int = Field(1000, ge=1, description="Messages a second of all streams together; tokens gather.")
 
     def limits(self) -> EngineLimits:
-        return EngineLimits(self.running, self.queued)
+        return EngineLimits(self.running, self.queued, self.reports_per_s)
 
 
 class PolicySettings(EventLogSettings):

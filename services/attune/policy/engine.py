@@ -15,10 +15,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-
-import numpy as np
-import torch
+from pathlib import Path
 
 from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
 from attune.domain.generations import FinishReason, Purpose, Sampling
@@ -26,18 +25,21 @@ from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
 from attune.policy.decoder import Decoder
 from attune.policy.metrics import PolicyMetrics
-from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.sampling import RowSampling
 from attune.policy.text import GrowingText
 
 RETRY_AFTER_S = 0.5
+ENGINE_THREAD = "attune-engine"
+"""What the thread is called in `top -H`, and torch's that work for it; the others of the process are the service."""
 
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """How much runs and waits at once, in completions."""
+    """How much runs and waits at once, in completions, and how many reports all streams together get a second."""
 
     running: int = 96
     queued: int = 1024
+    reports_per_s: int = 1000
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,22 @@ class Job:
 
 @dataclass
 class Row:
-    """A completion being written."""
+    """A completion being written; `reported` tokens of it have been told, the last at `report_time`."""
 
     job: Job
     index: int
     limit: int
+    eos_id: int
     stop_text: GrowingText | None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     reported: int = 0
+    report_time: float = 0.0
+
+    def report(self, reason: FinishReason | None, now: float) -> Tokens:
+        """What is new since the last report."""
+        start, self.reported, self.report_time = self.reported, len(self.token_ids), now
+        return Tokens(self.index, tuple(self.token_ids[start:]), tuple(self.logprobs[start:]), reason)
 
 
 class Engine:
@@ -177,6 +186,7 @@ class Engine:
 
     def _decode(self, report: Callable[[list[tuple[Job, Tokens]]], None]) -> None:
         """Turns until closed."""
+        _name_thread(ENGINE_THREAD)
         while True:
             admitted = self._wait_for_work()
             if admitted is None:
@@ -233,12 +243,14 @@ class Engine:
         for job in jobs:
             by_revision.setdefault(job.held.name, []).append(job)
         for name, group in by_revision.items():
-            policy = group[0].held.model
-            pad_id = int(policy.tokenizer.pad_token_id)
-            decoder, rows = self._running.setdefault(name, (Decoder(policy.model, pad_id), []))
+            if name not in self._running:
+                policy = group[0].held.model
+                self._running[name] = Decoder(policy.model, int(policy.tokenizer.pad_token_id)), []
+            decoder, rows = self._running[name]
             fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
-            tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, _row_sampling(fresh, policy))
+            sampling = RowSampling.of([(row.job.sampling, row.index) for row in fresh], decoder.device)
+            tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, sampling)
             rows.extend(fresh)
             self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
 
@@ -250,8 +262,14 @@ class Engine:
         events: list[tuple[Job, Tokens]],
         first: int = 0,
     ) -> None:
-        """Adds a token to rows[first:], reports, and lets finished rows leave."""
+        """Adds a token to rows[first:], reports, and lets finished rows leave.
+
+        A stream's first token is told at once; later ones as often as all streams together may be, for a message costs
+        more than a token, and what streams cost would otherwise be taken from the decoding.
+        """
         finished = []
+        now = time.monotonic()
+        told_before = now - len(rows) / self._limits.reports_per_s
         for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
             row = rows[i]
             row.token_ids.append(token)
@@ -259,8 +277,8 @@ class Engine:
             reason = _finish_reason(row, token)
             if reason is not None:
                 finished.append(i)
-            if reason is not None or row.job.is_streaming:
-                events.append((row.job, _report(row, reason)))
+            if reason is not None or (row.job.is_streaming and row.report_time <= told_before):
+                events.append((row.job, row.report(reason, now)))
         self._metrics.tokens.inc(len(tokens))
         self._leave(rows, finished)
 
@@ -283,33 +301,24 @@ def _deliver(events: list[tuple[Job, Tokens]]) -> None:
         job.events.put_nowait(event)
 
 
+def _name_thread(name: str) -> None:
+    """Names the calling thread and those that it will start, where the kernel lets it (Linux)."""
+    with suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+
+
 def _row(job: Job, index: int) -> Row:
-    limit = min(job.sampling.max_tokens, job.held.model.max_context - len(job.prompt_ids))
-    stop = job.sampling.stop
-    return Row(job, index, limit, GrowingText(job.held.model.tokenizer, stop) if stop else None)
-
-
-def _row_sampling(rows: list[Row], policy: LoadedPolicy) -> RowSampling:
-    samplings = [row.job.sampling for row in rows]
-    device = policy.model.device
-    return RowSampling(
-        torch.tensor([s.temperature for s in samplings], dtype=torch.float32, device=device),
-        torch.tensor([s.top_p for s in samplings], dtype=torch.float32, device=device),
-        torch.tensor([s.top_k for s in samplings], dtype=torch.long, device=device),
-        np.array([stream_of(int(row.job.sampling.seed or 0), row.index) for row in rows], dtype=np.uint64),
-    )
+    policy, sampling = job.held.model, job.sampling
+    limit = min(sampling.max_tokens, policy.max_context - len(job.prompt_ids))
+    stop_text = GrowingText(policy.tokenizer, sampling.stop) if sampling.stop else None
+    return Row(job, index, limit, int(policy.tokenizer.eos_token_id), stop_text)
 
 
 def _finish_reason(row: Row, token: int) -> FinishReason | None:
-    if token == row.job.held.model.tokenizer.eos_token_id:
+    if token == row.eos_id:
         return FinishReason.EOS
     if row.stop_text is not None:
         row.stop_text.add([token])
         if row.stop_text.stopped:
             return FinishReason.STOP_STRING
     return FinishReason.LENGTH if len(row.token_ids) >= row.limit else None
-
-
-def _report(row: Row, reason: FinishReason | None) -> Tokens:
-    start, row.reported = row.reported, len(row.token_ids)
-    return Tokens(row.index, tuple(row.token_ids[start:]), tuple(row.logprobs[start:]), reason)

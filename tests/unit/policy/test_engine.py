@@ -12,7 +12,7 @@ from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.revisions import Held
-from attune.policy.engine import Engine, EngineLimits, Job
+from attune.policy.engine import Engine, EngineLimits, Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
@@ -97,6 +97,27 @@ async def test_the_eos_ends_a_completion_and_is_part_of_it(tmp_path: Path) -> No
     assert with_eos
     assert all(event.token_ids[-1] == eos and eos not in event.token_ids[:-1] for event in with_eos)
     assert all(eos not in event.token_ids for event in ended if event.finish_reason is FinishReason.LENGTH)
+
+
+async def streamed(running: Running, policy: LoadedPolicy, **how) -> list[Tokens]:
+    async with aclosing(running.engine.generate(Job(**vars(job(policy, **how)) | {"is_streaming": True}))) as events:
+        return [event async for event in events]
+
+
+async def test_a_stream_tells_each_token_while_there_is_room_for_messages(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(reports_per_s=10**9)) as running:
+        found = await streamed(running, policy)
+    assert [len(event.token_ids) for event in found] == [1] * 8
+
+
+async def test_tokens_gather_once_messages_are_many_and_none_is_lost(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(reports_per_s=1)) as running:
+        whole = await tokens(running.engine, job(policy))
+        found = await streamed(running, policy)
+    assert [len(event.token_ids) for event in found] == [1, 7]
+    assert [event.finish_reason for event in found] == [None, FinishReason.LENGTH]
+    assert [token for event in found for token in event.token_ids] == whole[0]
+    assert all(len(event.logprobs) == len(event.token_ids) for event in found)
 
 
 async def test_users_go_before_rollouts(policy: LoadedPolicy) -> None:
