@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest fuzz-ingest lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest bench-generation fuzz-ingest lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,9 @@ test-kafka: install postgres ## The tests that need a real Kafka broker or a rea
 
 bench-ingest: install ## What ingest accepts for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
+
+bench-generation: install ## Tokens a second against transformers and vLLM; ARGS="--peer transformers" leaves one out.
+	$(QUIET) $(BIN)/python tests/benchmarks/generation.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
