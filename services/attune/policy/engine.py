@@ -11,6 +11,7 @@ process: `run` raises it.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -39,7 +40,7 @@ class EngineLimits:
 
     running: int = 96
     queued: int = 1024
-    reports_per_s: int = 1000
+    reports_per_s: float = 1000.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     reported: int = 0
-    report_time: float = 0.0
+    report_time: float = -math.inf
 
     def report(self, reason: FinishReason | None, now: float) -> Tokens:
         """What is new since the last report."""
@@ -269,7 +270,7 @@ class Engine:
         """
         finished = []
         now = time.monotonic()
-        told_before = now - len(rows) / self._limits.reports_per_s
+        told_before = now - self.running_completions / self._limits.reports_per_s
         for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
             row = rows[i]
             row.token_ids.append(token)

@@ -105,13 +105,13 @@ async def streamed(running: Running, policy: LoadedPolicy, **how) -> list[Tokens
 
 
 async def test_a_stream_tells_each_token_while_there_is_room_for_messages(policy: LoadedPolicy) -> None:
-    async with Running(EngineLimits(reports_per_s=10**9)) as running:
+    async with Running(EngineLimits(reports_per_s=1e9)) as running:
         found = await streamed(running, policy)
     assert [len(event.token_ids) for event in found] == [1] * 8
 
 
 async def test_tokens_gather_once_messages_are_many_and_none_is_lost(policy: LoadedPolicy) -> None:
-    async with Running(EngineLimits(reports_per_s=1)) as running:
+    async with Running(EngineLimits(reports_per_s=1e-3)) as running:
         whole = await tokens(running.engine, job(policy))
         found = await streamed(running, policy)
     assert [len(event.token_ids) for event in found] == [1, 7]
