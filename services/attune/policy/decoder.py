@@ -1,8 +1,8 @@
 """The decode step: rows of one revision that grow together, each at its own length, joining and leaving freely.
 
 Keys and values lie in attune.policy.blocks, and a mask by length hides what lies beyond a row's tokens. A leaving row
-is overwritten by the last one, which keeps the batch dense. Prompts are prefilled together, each distinct prompt once,
-and copied to the rows of their completions.
+is overwritten by another one, which keeps the batch dense and long rows before short ones. Prompts are prefilled
+together, each distinct prompt once, and copied to the rows of their completions.
 
 Works with the models that attune.policy.forward has a pass for, up to the window of their attention where that is
 narrower than their context; attune.policy.probe tells which and how far.
@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from attune.modeling.batching import pad
-from attune.policy.blocks import Blocks
+from attune.policy.blocks import GROUP_ROWS, Blocks
 from attune.policy.forward import forward_of
 from attune.policy.sampling import RowSampling, draw, uniforms
 
@@ -62,7 +62,7 @@ class Decoder:
     def step(self) -> tuple[list[int], list[float]]:
         """One token more for every row, and its log-probability."""
         positions = self._lengths.to(self.device)
-        self._blocks.write_at(positions, int(self._lengths.max()) + 1)
+        self._blocks.write_at(positions)
         logits = self._forward.step(self._last.to(self.device), positions, self._blocks)
         tokens, logprobs = draw(logits, self._sampling, uniforms(self._sampling.stream, self._drawn))
         self._lengths, self._drawn = self._lengths + 1, self._drawn + 1
@@ -72,14 +72,23 @@ class Decoder:
     @torch.inference_mode()
     def leave(self, rows: Sequence[int]) -> list[int]:
         """Takes rows out; returns, for each new row number, the old one."""
-        order = list(range(len(self)))
-        for row in sorted(set(rows), reverse=True):
-            last = len(order) - 1
-            if row != last:
-                self._blocks.move_row(last, row, int(self._lengths[order[last]]))
-                order[row] = order[last]
+        lengths = self._lengths.tolist()
+        order = list(range(len(lengths)))
+        for hole in sorted(set(rows), reverse=True):
+            # From group to group, so that long rows stay before short ones and groups of like lengths.
+            while (heir := _heir(hole, [lengths[row] for row in order])) != hole:
+                self._blocks.move_row(heir, hole, lengths[order[heir]])
+                order[hole], hole = order[heir], heir
             order.pop()
         kept = torch.tensor(order, dtype=torch.long)
         self._lengths, self._last, self._drawn = self._lengths[kept], self._last[kept], self._drawn[order]
         self._sampling = self._sampling.kept(order)
         return order
+
+
+def _heir(hole: int, lengths: Sequence[int]) -> int:
+    """The row that takes a leaving one's place: the longest of the group behind it, the last one in the last group."""
+    start = (hole // GROUP_ROWS + 1) * GROUP_ROWS
+    if start >= len(lengths):
+        return len(lengths) - 1
+    return max(range(start, min(start + GROUP_ROWS, len(lengths))), key=lengths.__getitem__)

@@ -11,7 +11,7 @@ Weights are read from the model once, when a decoder is made for it, and kept pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from attune.modeling.batching import PaddedBatch
-from attune.policy.blocks import Block, Blocks
+from attune.policy.blocks import Blocks
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM)
 ROPE = ("default", "linear", "llama3", "yarn")
@@ -115,7 +115,7 @@ class PackedLlama:
         return self._head(self._norm(hidden[ends])), found
 
     def step(self, last: Tensor, positions: Tensor, blocks: Blocks) -> Tensor:
-        attend = _over_blocks(blocks.blocks, self._hidden(positions, blocks.width), self._width**-0.5)
+        attend = _over_blocks(blocks, self._hidden(positions, blocks.width), self._width**-0.5)
         return self._head(self._norm(self._trunk(last, positions, attend)))
 
     def _hidden(self, positions: Tensor, width: int) -> Tensor:
@@ -139,15 +139,22 @@ class PackedLlama:
         return x
 
 
-def _over_blocks(blocks: Sequence[Block], hidden: Tensor, scale: float) -> Attend:
+def _over_blocks(blocks: Blocks, hidden: Tensor, scale: float) -> Attend:
     """Each row's one query over what its row of the block holds."""
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys, values = (x.flatten(0, 1) for x in blocks[layer].update(k, v))
-        queries = q.reshape(len(keys), -1, q.shape[2])  # the heads that share keys stand together
-        mask = hidden.expand(-1, queries.shape[1], -1)
-        shares = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
-        return torch.bmm(shares, values).view(len(q), -1)
+        block = blocks.blocks[layer]
+        block.write(k, v)
+        keys, values = block.content
+        heads, seen = keys.shape[1], q.new_empty(q.shape)
+        queries = q.reshape(len(q) * heads, -1, q.shape[2])  # the heads that share keys stand together
+        for group in blocks.groups:
+            lines = slice(group.first * heads, group.end * heads)
+            k, v = (x[group.first : group.end, :, : group.width].flatten(0, 1) for x in (keys, values))
+            mask = hidden[lines, :, : group.width].expand(-1, queries.shape[1], -1)
+            shares = torch.baddbmm(mask, queries[lines], k.transpose(1, 2), alpha=scale).softmax(-1)
+            torch.bmm(shares, v, out=seen.view(queries.shape)[lines])
+        return seen.view(len(q), -1)
 
     return attend
 

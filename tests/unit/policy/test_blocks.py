@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from attune.policy.blocks import Blocks
+from attune.policy.blocks import Blocks, RowGroup, row_groups
 from torch import Tensor
 
 HEADS, WIDTH = 2, 3
@@ -28,7 +28,7 @@ def test_each_row_writes_at_its_own_position_and_sees_the_width() -> None:
     blocks.copy_in(prompts(3, 5)[:1], torch.arange(3), 0)
     new_keys, new_values = torch.randn(3, HEADS, 1, WIDTH), torch.randn(3, HEADS, 1, WIDTH)
     before = blocks.blocks[0].content[0].clone()
-    blocks.write_at(torch.tensor([5, 2, 4]), 6)
+    blocks.write_at(torch.tensor([5, 2, 4]))
     keys, values = blocks.blocks[0].update(new_keys, new_values)
     assert keys.shape == values.shape == (3, HEADS, 6, WIDTH)
     for row, position in enumerate([5, 2, 4]):
@@ -42,7 +42,7 @@ def test_growing_room_keeps_what_is_there() -> None:
     blocks, layers = Blocks(2), prompts(2, 4)
     blocks.copy_in(layers, torch.arange(2), 0)
     blocks.copy_in(prompts(40, 30, start=500.0), torch.arange(40), 2)
-    blocks.write_at(torch.full((42,), 70), 71)
+    blocks.write_at(torch.full((42,), 70))
     for block, (keys, values) in zip(blocks.blocks, layers, strict=True):
         assert block.content[0].shape[2] >= 71
         assert torch.equal(block.content[0][:2, :, :4], keys)
@@ -55,3 +55,9 @@ def test_a_moved_row_takes_its_tokens_along() -> None:
     blocks.move_row(2, 0, 4)
     for block, (keys, _) in zip(blocks.blocks, layers, strict=True):
         assert torch.equal(block.content[0][:3, :, :4], keys[[2, 1, 2]])
+
+
+def test_groups_hold_all_rows_and_are_as_wide_as_their_longest() -> None:
+    assert row_groups([4, 9]) == [RowGroup(0, 2, 10)]
+    assert row_groups([30] * 16 + [7, 8] * 10) == [RowGroup(0, 16, 31), RowGroup(16, 36, 9)]
+    assert row_groups([0] * 40)[-1] == RowGroup(16, 40, 1)

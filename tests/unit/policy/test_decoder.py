@@ -52,6 +52,13 @@ class Rows:
             self.logprobs.setdefault(name, []).append(logprob)
 
 
+def plain_logprobs(policy: LoadedPolicy, asked: list[int], tokens: list[int], temperature: float = 1.0) -> list[float]:
+    ids = torch.tensor([asked + tokens])
+    with torch.inference_mode():
+        logits = policy.model(input_ids=ids).logits
+    return token_logprobs(logits[:, :-1], ids[:, 1:], temperature)[0, len(asked) - 1 :].tolist()
+
+
 def prompt(n: int, seed: int) -> list[int]:
     rng = random.Random(seed)
     return [rng.randrange(5, 290) for _ in range(n)]
@@ -75,12 +82,25 @@ def test_rows_that_join_and_leave_keep_their_logprobs(policy: LoadedPolicy, temp
     rows.leave("c", "e")
     rows.step()
     for name, tokens in rows.tokens.items():
-        ids = torch.tensor([rows.prompts[name] + tokens])
-        with torch.inference_mode():
-            logits = policy.model(input_ids=ids).logits
-        expected = token_logprobs(logits[:, :-1], ids[:, 1:], temperature)[0, len(rows.prompts[name]) - 1 :]
-        assert rows.logprobs[name] == pytest.approx(expected.tolist(), abs=1e-5)
+        expected = plain_logprobs(policy, rows.prompts[name], tokens, temperature)
+        assert rows.logprobs[name] == pytest.approx(expected, abs=1e-5)
     assert {name: len(tokens) for name, tokens in rows.tokens.items()} == {"a": 5, "b": 11, "c": 10, "d": 7, "e": 6}
+
+
+def test_many_rows_that_leave_in_any_order_keep_their_logprobs(policy: LoadedPolicy) -> None:
+    rng = random.Random(5)
+    rows = Rows(policy)
+    for generation in range(6):
+        names = [f"{generation}.{i}" for i in range(12)]
+        rows.join({name: prompt(rng.randint(1, 20), rng.randrange(97)) for name in names}, list(range(12)))
+        for _ in range(3):
+            rows.step()
+        rows.leave(*rng.sample(rows.names, 6))
+    assert len(rows.names) == 36
+    rows.step()
+    for name in rows.names:
+        expected = plain_logprobs(policy, rows.prompts[name], rows.tokens[name])
+        assert rows.logprobs[name] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_row_draws_the_same_alone_and_in_a_crowd(tmp_path: Path) -> None:
