@@ -100,11 +100,13 @@ def vllm_side(python: Path, model: Path, streams: int) -> Iterator[ServedSide]:
     """vLLM's OpenAI server; it gathers as many tokens a message as Attune does at this load, so that both stream as
     coarsely."""
     address = f"127.0.0.1:{free_port()}"
-    flags = [str(model), "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    flags = ["--model", str(model), "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
     flags += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", str(streams), "--max-model-len", "256"]
     flags += ["--stream-interval", "8", "--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"]
     os.environ |= VLLM_ENVIRONMENT
-    with process([str(python), "-m", "vllm.entrypoints.cli.main", "serve", *flags], address, start_s=VLLM_START_S):
+    # Its command looks for a distribution named vllm, which the one for CPUs is not; the module does not.
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", *flags]
+    with process(command, address, start_s=VLLM_START_S):
         yield ServedSide("openai", address, streams, model=str(model))
 
 
