@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest bench-generation fuzz-ingest lint types imports protos protos-check
+.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest bench-generation fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,14 +39,17 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
 
-bench-ingest: install ## What ingest accepts for a core-second; ARGS="--help" tells the options.
+bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
 
 bench-generation: install ## Tokens a second against transformers and vLLM; ARGS="--peer transformers" leaves one out.
 	$(QUIET) $(BIN)/python tests/benchmarks/generation.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
-	PYTHONPATH=tests $(BIN)/python -m fuzz.ingest $(ARGS)
+	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)
+
+chaos-kafka: install ## Feedback while ingest, join and broker are killed; ARGS="--help" tells the options.
+	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m chaos.feedback $(ARGS)
 
 lint: install ## Style of the code.
 	$(BIN)/ruff check .

@@ -96,9 +96,18 @@ def generate(target: Path) -> None:
     compile_protos(*(f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")))
     for folder in [target / "attune/api", *(f for f in (target / "attune/api").glob("**/*") if f.is_dir())]:
         (folder / "__init__.py").write_text(PACKAGE_DOC)
+    keep_apart(target / "attune/api/inference/v2/inference_pb2.py")
     for stub in target.glob("attune/api/**/*_pb2_grpc.py"):
         if "class " not in stub.read_text():
             stub.unlink()
+
+
+def keep_apart(module: Path) -> None:
+    """Gives the messages of a module a descriptor pool of their own: clients of the Open Inference Protocol register
+    the same names, and one process may hold such a client beside our server."""
+    text = module.read_text()
+    assert text.count("_descriptor_pool.Default()") == 1
+    module.write_text(text.replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()"))
 
 
 def drift(fresh: Path) -> list[str]:

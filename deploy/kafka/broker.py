@@ -22,8 +22,8 @@ import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certificates import make_certificates
@@ -35,11 +35,13 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 30.0
 READY = "Kafka Server started"
 PAUSE_S = 0.05
 USER = "attune"
+LASTING_PORTS = range(10_000, 32_000)
+_given_ports: set[int] = set()
 
 PLAIN = """
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{doors}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised_doors}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{door_protocols}
 inter.broker.listener.name=PLAINTEXT
 """
 SECURED = """
@@ -124,27 +126,47 @@ def fetch(cache: Path = CACHE) -> Path:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody uses now, all different."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports of loopback that nobody uses now, all different, also from those this process was given before.
+
+    They lie below those that outgoing connections get, so that they stay free while what listens there is away.
+    """
+    found: list[int] = []
+    while len(found) < number:
+        port = secrets.choice(LASTING_PORTS)
+        if port not in _given_ports and _is_free(port):
+            _given_ports.add(port)
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried, suppress(OSError):
+        tried.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 class Broker:
     """A broker in `folder`, which keeps its data and the credentials of its clients over stop, kill and start.
 
-    `port` 0 takes a free one; the port for client certificates and the controller's follow it.
+    `port` 0 takes a free one; the port for client certificates and the controller's follow it. `proxies` are ports on
+    which proxies listen: for each a plain broker has a door of its own, `doors` in the same order, and sends the
+    clients that come through a door back to its proxy.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, secured: bool = False, cache: Path = CACHE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        secured: bool = False,
+        proxies: Sequence[int] = (),
+        cache: Path = CACHE,
+    ) -> None:
         self._folder, self._cache, self._secured = folder, cache, secured
-        free = free_ports(3)
-        self.port, self.mtls_port, self._controller_port = (port, port + 1, port + 2) if port else free
+        free = free_ports(3 + len(proxies))
+        self._proxies, self.doors = proxies, free[3:]
+        self.port, self.mtls_port, self._controller_port = (port, port + 1, port + 2) if port else free[:3]
         self.address, self.mtls_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{self.mtls_port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -157,6 +179,10 @@ class Broker:
     def pid(self) -> int | None:
         """Its process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.pid is not None
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Returns when the broker serves; BrokerFailed if it does not in time."""
@@ -231,6 +257,9 @@ class Broker:
             "port": self.port, "mtls_port": self.mtls_port, "controller_port": self._controller_port,
             "address": self.address, "mtls_address": self.mtls_address, "user": USER,
             "folder": self._folder, "data": self._folder / "data", "certificates": certificates,
+            "doors": _listed(",DOOR{}://127.0.0.1:{}", self.doors),
+            "advertised_doors": _listed(",DOOR{}://127.0.0.1:{}", self._proxies),
+            "door_protocols": _listed(",DOOR{}:PLAINTEXT", self._proxies),
         }  # fmt: skip
         self._configuration.write_text((COMMON + (SECURED if self._secured else PLAIN)).format(**named))
         for client in ("scram", "mtls") if self._secured else ("plain",):
@@ -262,6 +291,11 @@ class Broker:
         with self.log.open("rb") as log:
             log.seek(position)
             return log.read().decode(errors="replace")
+
+
+def _listed(form: str, ports: Sequence[int]) -> str:
+    """The form filled in with the number and the port of each door."""
+    return "".join(form.format(number, port) for number, port in enumerate(ports))
 
 
 def main() -> None:

@@ -31,7 +31,9 @@ class Certificates:
 
 
 @dataclass(frozen=True)
-class _Issued:
+class Issued:
+    """A certificate and its key."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -48,9 +50,9 @@ def make_certificates(folder: Path) -> Certificates:
     """Writes a fresh set into `folder` and returns the files; the broker's names are localhost and 127.0.0.1."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificates(folder / "ca.pem", folder / "broker.pem", folder / "client.pem", folder / "client.key")
-    authority = _authority()
-    broker = _issue(authority, "broker", ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-    client = _issue(authority, "client", ExtendedKeyUsageOID.CLIENT_AUTH)
+    authority = new_authority()
+    broker = issue(authority, "broker", ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    client = issue(authority, "client", ExtendedKeyUsageOID.CLIENT_AUTH)
     made.authority.write_bytes(authority.certificate_pem())
     made.client_certificate.write_bytes(client.certificate_pem())
     for path, content in (
@@ -62,7 +64,8 @@ def make_certificates(folder: Path) -> Certificates:
     return made
 
 
-def _authority() -> _Issued:
+def new_authority() -> Issued:
+    """One that signs others."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("Attune development authority")
     builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -72,10 +75,11 @@ def _authority() -> _Issued:
     )  # fmt: skip
     builder = builder.add_extension(signing, critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    return _Issued(builder.sign(key, hashes.SHA256()), key)
+    return Issued(builder.sign(key, hashes.SHA256()), key)
 
 
-def _issue(authority: _Issued, name: str, *usages: x509.ObjectIdentifier) -> _Issued:
+def issue(authority: Issued, name: str, *usages: x509.ObjectIdentifier) -> Issued:
+    """A certificate for localhost and 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
@@ -86,7 +90,7 @@ def _issue(authority: _Issued, name: str, *usages: x509.ObjectIdentifier) -> _Is
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(issuer, critical=False)
     )
-    return _Issued(builder.sign(authority.key, hashes.SHA256()), key)
+    return Issued(builder.sign(authority.key, hashes.SHA256()), key)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

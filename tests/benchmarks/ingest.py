@@ -7,8 +7,8 @@ of the same client. Each figure is the median of the rounds, in which all take t
 
 Rows: batched is IngestFeedback with 100 events a call; streamed is StreamFeedback with 16 events a message,
 streamed_alone with one; single is SubmitFeedback. The second part runs each at half of what one core carries, calls
-beginning on time whether or not earlier ones came back. The last line is JSON; `join_events_per_core_s` in it is that
-of tests/benchmarks/join.py, where asked for.
+beginning on time whether or not earlier ones came back. Then the join is measured (join.py), on both databases. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -116,11 +116,13 @@ def table(rates: dict[str, float], found: dict[str, list[Measured]], half: dict[
     return "\n".join(lines)
 
 
-def join_figures() -> dict[str, object]:
-    """What the benchmark of the join says, in a process of its own."""
-    done = subprocess.run([sys.executable, str(HERE / "join.py")], check=True, stdout=subprocess.PIPE, text=True)
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    return {name: value for name, value in said.items() if name.startswith("join_")}
+def join_figures(millions: str) -> dict[str, object]:
+    """What the benchmark of the join says, in a process of its own; its table is printed."""
+    command = [sys.executable, str(HERE / "join.py"), "--millions", millions, "--database", "sqlite,postgres"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    said, _, last = done.stdout.strip().rpartition("\n")
+    print(said)
+    return {name: value for name, value in json.loads(last).items() if name.startswith("join_")}
 
 
 def figures(rates: dict[str, float], half: dict[str, Measured], options: argparse.Namespace) -> dict[str, object]:
@@ -144,7 +146,12 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--event-bytes", type=int, default=512)
     parser.add_argument("--only", action="append", choices=list(loads(512)), help="repeatable")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ingest")
-    parser.add_argument("--join", action="store_true", help="measure the join as well")
+    parser.add_argument(
+        "--join",
+        default="1",
+        metavar="MILLIONS",
+        help="events in the join's store at which it is measured, such as 1,3,10; 0: leave it out (default: 1)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -156,11 +163,13 @@ def main() -> None:
         rates = {name: median_of(measured) for name, measured in found.items()}
         half = at_half_load(rates, options, settings)
         raw = raw_producer_events_per_core_s(bootstrap, options.seconds) if bootstrap else None
-    result = figures(rates, half, options) | (join_figures() if options.join else {})
+    result = figures(rates, half, options)
     print(table(rates, found, half))
     if raw is not None:
         print(f"{'raw producer':16}{raw:14,.0f}")
         result["raw_producer_events_per_core_s"] = round(raw)
+    if options.join != "0":
+        result |= join_figures(options.join)
     print(json.dumps(result))
 
 

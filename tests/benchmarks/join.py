@@ -50,13 +50,17 @@ POSTGRES_SCHEMA = "join_bench"
 
 @dataclass(frozen=True)
 class Part:
-    """What the events up to `end` took since the part before; `memory_bytes` is the greatest seen meanwhile."""
+    """What the events up to `end` took since the part before; `memory_bytes` is the greatest seen meanwhile.
+
+    One that an ended run had begun to read counts for no figure.
+    """
 
     end: int
     cpu_s: float
     server_cpu_s: float
     wall_s: float
     memory_bytes: int
+    is_whole: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Figure:
     @classmethod
     def at(cls, events: int, parts: Sequence[Part]) -> Figure:
         """From the last parts up to the mark."""
-        last = [part for part in parts if part.end <= events][-PARTS_A_FIGURE:]
+        last = [part for part in parts if part.end <= events and part.is_whole][-PARTS_A_FIGURE:]
         cpu_s, server_cpu_s, wall_s = (
             sum(getattr(part, name) for part in last) for name in ("cpu_s", "server_cpu_s", "wall_s")
         )
@@ -152,14 +156,15 @@ def measured(folder: Path, url: str, server_cpu_s: Callable[[], float], marks: S
         task = progress.add_task(label, total=marks[-1], completed=so_far.end)
         while so_far.end < marks[-1]:
             end = so_far.end + PART
-            if so_far.written < end:
+            is_whole = so_far.written < end
+            if is_whole:
                 log.write(so_far.end, end)
                 so_far.written = end
                 so_far.save()
             started, server_before = time.monotonic(), server_cpu_s()
             cpu_s, memory_bytes = read(time_of(end))
             wall_s, server_s = time.monotonic() - started, server_cpu_s() - server_before
-            so_far.parts.append(Part(end, cpu_s, server_s, wall_s, memory_bytes))
+            so_far.parts.append(Part(end, cpu_s, server_s, wall_s, memory_bytes, is_whole))
             so_far.save()
             log.forget()
             progress.update(task, completed=end, description=f"{label}, {PART / cpu_s:,.0f} a core-second")

@@ -1,19 +1,20 @@
-"""Malformed requests at the real ingest process, over both doors: no crash, no 500, no UNKNOWN, the right status each.
+"""Malformed requests at real ingest processes, over both doors: no crash, no 500, no UNKNOWN, the right status each.
 
 `python -m fuzz.ingest --requests 100000` (with tests on the path; `make fuzz-ingest` does it). The damage comes of one
-seed, so a run can be repeated. At the end the process must still serve, must have logged no error, and must hold every
-event that it acknowledged. The last line is JSON.
+seed, so a run can be repeated. The process behind gRPC is open, so that events of any app are looked into; the one
+behind HTTP asks for keys. At the end both must still serve, must have logged no error, and must hold every event that
+they acknowledged. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import json
 import os
 import random
-import socket
 import sys
 import tempfile
 import time
@@ -24,11 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from attune.api.events.v1 import events_pb2
-from attune.client import AsyncClient, Rating, new_event
+from attune.client import Access, AsyncClient, Rating, new_event
 from attune.client.tokens import sign_feedback_token
+from attune.domain.access import Scope
 from attune.domain.feedback import FeedbackEvent
+from attune.platform.access.keys import Key, write_keys
 from attune.platform.events.log import Topic
 from attune.platform.events.sqlite import SqliteEventLog
+from broker import free_ports
 from fuzz import grpc_requests, http_requests
 from fuzz.verdicts import Verdicts
 from google.protobuf.json_format import MessageToDict
@@ -36,7 +40,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from unit.domain.made import events
 from unit.domain.test_canonical import protos
 
-APP, KEY, SECRET = "fuzz", "k" * 32, "s" * 32
+APP, KEY, SECRET = "fuzz", f"attune_{'0' * 12}_{'k' * 43}", "s" * 32
+KEPT = Key(
+    id="0" * 12, name=APP, scopes=(Scope.FEEDBACK,), sha256=hashlib.sha256(KEY.encode()).hexdigest(), create_time=0.0
+)
 GENERATION = "01890a5d-ac96-774b-bcce-b302099a8057"
 IN_FLIGHT = 32
 GOOD_EVENTS, STRANGE_EVENTS = 200, 5000
@@ -58,15 +65,16 @@ class Ingest:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Ingest]:
-    """The process, with keys at its HTTP door and its log on a file."""
+async def running(folder: Path, *, asks_for_keys: bool = False) -> AsyncIterator[Ingest]:
+    """The process, with its events and its log in the folder; it may know KEY, and tokens that SECRET signed."""
     ports = free_ports(2)
     flags = [f"app.port={ports[0]}", f"http.port={ports[1]}", "metrics_port=0", f"events_folder={folder / 'events'}"]
     arguments = [part for flag in flags for part in ("--set", flag)]
-    secrets = {
-        "ATTUNE_INGEST_HTTP__APP_KEYS": json.dumps({APP: [KEY]}),
-        "ATTUNE_INGEST_HTTP__TOKEN_KEYS": json.dumps({APP: {"1": SECRET}}),
-    }
+    secrets: dict[str, str] = {}
+    if asks_for_keys:
+        write_keys(folder / "keys.json", [KEPT])
+        arguments += ["--set", f"keys_file={folder / 'keys.json'}"]
+        secrets = {"ATTUNE_INGEST_HTTP__TOKEN_KEYS": json.dumps({APP: {"1": SECRET}})}
     command = [sys.executable, "-m", "attune.cli.main", "feedback", "ingest", *arguments]
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, env=os.environ | secrets, stderr=log)
@@ -78,16 +86,6 @@ async def running(folder: Path) -> AsyncIterator[Ingest]:
         if process.returncode is None:
             process.terminate()
         await asyncio.wait_for(process.wait(), 60)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def examples(strategy: Any, count: int, number: int) -> list[Any]:
@@ -110,15 +108,15 @@ def examples(strategy: Any, count: int, number: int) -> list[Any]:
     return found
 
 
-async def attack(ingest: Ingest, count: int, number: int, verdicts: Verdicts) -> None:
+async def attack(open_one: Ingest, keyed: Ingest, count: int, number: int, verdicts: Verdicts) -> None:
     """Sends `count` requests, six of ten over gRPC, IN_FLIGHT at a time over each door."""
     chance = random.Random(number)
     good: list[FeedbackEvent] = examples(events(), GOOD_EVENTS, number)
     strange = examples(protos(), min(STRANGE_EVENTS, max(50, count // 5)), number)
     over_grpc = count * 6 // 10
     await asyncio.gather(
-        attack_grpc(ingest, over_grpc, good, strange, chance, verdicts),
-        attack_http(ingest, count - over_grpc, good, chance, verdicts),
+        attack_grpc(open_one, over_grpc, good, strange, chance, verdicts),
+        attack_http(keyed, count - over_grpc, good, chance, verdicts),
     )
 
 
@@ -169,11 +167,15 @@ async def fuzz(count: int, number: int) -> dict[str, object]:
     """One run; prints its table, and returns its figures."""
     verdicts, started = Verdicts(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="attune-fuzz-") as folder:
-        async with running(Path(folder)) as ingest:
-            await attack(ingest, count, number, verdicts)
-            is_alive = ingest.process.returncode is None and await serves(ingest)
-        lost = verdicts.acknowledged - stored(Path(folder) / "events")
-        errors = ingest.errors()
+        folders = [Path(folder, name) for name in ("open", "keyed")]
+        for one in folders:
+            one.mkdir()
+        async with running(folders[0]) as open_one, running(folders[1], asks_for_keys=True) as keyed:
+            processes = (open_one, keyed)
+            await attack(open_one, keyed, count, number, verdicts)
+            alive = [one.process.returncode is None and await serves(one) for one in processes]
+        lost = verdicts.acknowledged - stored(folders[0] / "events") - stored(folders[1] / "events")
+        errors = [line for one in processes for line in one.errors()]
     print(verdicts.table())
     for line in (*verdicts.wrong, *errors[:20]):
         print(line)
@@ -184,7 +186,7 @@ async def fuzz(count: int, number: int) -> dict[str, object]:
         "lost": len(lost),
         "wrong_status": verdicts.wrong_answers,
         "logged_errors": len(errors),
-        "crashes": int(not is_alive) + int(ingest.process.returncode != 0),
+        "crashes": alive.count(False) + sum(one.process.returncode != 0 for one in processes),
         "seed": number,
         "wall_s": round(time.monotonic() - started, 1),
     }
@@ -193,7 +195,8 @@ async def fuzz(count: int, number: int) -> dict[str, object]:
 async def serves(ingest: Ingest) -> bool:
     """Whether a good event is still taken."""
     event = new_event(APP, Rating(f"{GENERATION}/0", 1.0), subject_id="ann")
-    async with AsyncClient(app_id=APP, feedback_address=f"127.0.0.1:{ingest.grpc_port}") as client:
+    address, access = f"127.0.0.1:{ingest.grpc_port}", Access(bearer=KEY)
+    async with AsyncClient(app_id=APP, feedback_address=address, access=access) as client:
         return (await client.submit(event)).event_id == event.event_id
 
 

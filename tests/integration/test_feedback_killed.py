@@ -5,17 +5,10 @@ On the embedded log, and on Kafka, whose broker is killed as well.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +25,11 @@ from broker import Broker
 from feedback_samples import APP, a_generation, completion
 from support.kafka import read_all
 from support.postgres import PostgresServer
+from support.processes import Process, running
 
 PATIENCE_S = 90.0
 EVENTS, SENDERS, KILLS = 400, 4, 4
 QUICK = RetryPolicy(attempts=2, first_s=0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @dataclass
@@ -60,43 +48,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     settings: KafkaSettings = request.getfixturevalue("kafka_settings")
     flags = [f"kafka.bootstrap={settings.bootstrap}", f"kafka.topic_prefix={settings.topic_prefix}"]
     return Place(KafkaEventLog(settings), flags, request.getfixturevalue("broker"))
-
-
-class Process:
-    """A service that can be killed and started again at the same port."""
-
-    def __init__(
-        self, folder: Path, name: str, port_key: str, settings: list[str], environment: dict[str, str] | None = None
-    ) -> None:
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self._command = [sys.executable, "-m", "attune.cli.main", "feedback", name, "--set", "metrics_port=0"]
-        for setting in (f"{port_key}={self.port}", "log_level=error", *settings):
-            self._command += ["--set", setting]
-        self._environment = os.environ | (environment or {})
-        self._folder, self._process = folder, None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._environment)
-
-    def kill(self) -> None:
-        assert self._process.poll() is None
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def stop(self) -> int:
-        self._process.terminate()
-        return self._process.wait(PATIENCE_S)
-
-
-@contextmanager
-def running(process: Process) -> Iterator[Process]:
-    process.start()
-    try:
-        yield process
-    finally:
-        if process._process.poll() is None:
-            process.kill()
 
 
 def until_taken(client: Client, event: FeedbackEvent, deadline: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from attune.client import NO_RETRY, AsyncClient, FeedbackEvent, Rating, Receipt, new_event
+from attune.client import NO_RETRY, Access, AsyncClient, FeedbackEvent, Rating, Receipt, new_event
 from attune.domain.errors import AttuneError
 from fuzz.ingest import APP, GENERATION, KEY, Ingest, running, stored
 from google.protobuf.json_format import MessageToDict
@@ -60,8 +60,9 @@ async def posts(ingest: Ingest, taken: set[str]) -> None:
 @pytest.mark.slow
 async def test_a_stop_in_the_middle_of_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     taken: dict[str, set[str]] = {"submits": set(), "ingests": set(), "streams": set(), "posts": set()}
-    async with running(tmp_path) as ingest:
-        async with AsyncClient(app_id=APP, feedback_address=f"127.0.0.1:{ingest.grpc_port}", retry=NO_RETRY) as client:
+    async with running(tmp_path, asks_for_keys=True) as ingest:
+        address, access = f"127.0.0.1:{ingest.grpc_port}", Access(bearer=KEY)
+        async with AsyncClient(app_id=APP, feedback_address=address, access=access, retry=NO_RETRY) as client:
             senders = [
                 asyncio.create_task(submits(client, taken["submits"])),
                 asyncio.create_task(ingests(client, taken["ingests"])),

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from broker import free_ports
+
 STOP_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port of loopback that nobody uses, and that no outgoing connection takes while its process is away."""
+    return free_ports(1)[0]
 
 
 class Process:
@@ -42,17 +42,21 @@ class Process:
         statm = Path(f"/proc/{self._process.pid}/statm").read_text()
         return int(statm.split()[1]) * resource.getpagesize() / 2**20
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._environment)
 
     def kill(self) -> None:
-        assert self._process.poll() is None
+        assert self.is_running
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def end(self) -> None:
         """Kills it if it still runs."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_running:
             self.kill()
 
     def stop(self) -> int:

@@ -91,9 +91,12 @@ def demo(
 
 
 def missed_bars(summary: Mapping[str, Any]) -> list[str]:
-    """The figures that miss their bar, each beside it."""
-    low = [f"{k} {summary[k]:.3g} < {bar}" for k, bar in AT_LEAST.items() if not summary[k] >= bar]
-    return low + [f"{k} {summary[k]:.3g} > {bar}" for k, bar in AT_MOST.items() if not summary[k] <= bar]
+    """The figures that miss their bar, each beside it; one that could not be measured misses."""
+    bars = AT_LEAST | AT_MOST
+    unmeasured = [f"{k} was not measured" for k in bars if summary[k] is None]
+    low = [f"{k} {v:.3g} < {bar}" for k, bar in AT_LEAST.items() if (v := summary[k]) is not None and not v >= bar]
+    high = [f"{k} {v:.3g} > {bar}" for k, bar in AT_MOST.items() if (v := summary[k]) is not None and not v <= bar]
+    return unmeasured + low + high
 
 
 def with_own_topics(kafka: list[str]) -> list[str]:

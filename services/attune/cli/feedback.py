@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from attune.cli.access import access
 from attune.cli.addresses import address_option
 from attune.cli.output import as_dict, print_json
 from attune.cli.service import service_command
@@ -117,7 +118,7 @@ def token(generation: str, subject_id: str, app: str, key_id: str, lifetime_s: f
 @address_option("join")
 def show(event_id: str, app: str, as_json: bool, join_address: str) -> None:
     """Show where an event stands, and why."""
-    with FeedbackControlClient(join_address) as client:
+    with FeedbackControlClient(join_address, access=access()) as client:
         report = client.get_feedback(app, event_id)
     if as_json:
         event = as_dict(report.event.to_proto()) if report.event else None
@@ -138,7 +139,7 @@ def erase(subject: str, app: str, is_sure: bool, as_json: bool, join_address: st
     """Delete everything of SUBJECT, for good, and keep it out of every replay."""
     if not is_sure:
         click.confirm(f"Erase {subject} of {app}? This cannot be undone", abort=True)
-    with FeedbackControlClient(join_address) as client:
+    with FeedbackControlClient(join_address, access=access()) as client:
         report = client.erase_subject(app, subject)
     if as_json:
         print_json(as_dict(report))
@@ -156,7 +157,7 @@ def erase(subject: str, app: str, is_sure: bool, as_json: bool, join_address: st
 
 def _give(given: dict[str, Any], say: Callable[[Client, dict[str, Any]], Receipt]) -> None:
     options = {name: given[name] for name in ("subject_id", "source", "event_id")}
-    with Client(app_id=given["app"], feedback_address=given["feedback_address"]) as client:
+    with Client(app_id=given["app"], feedback_address=given["feedback_address"], access=access()) as client:
         receipt = say(client, options)
     if given["as_json"]:
         click.echo(json.dumps(asdict(receipt)))

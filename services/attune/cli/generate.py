@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from attune.cli.access import access
 from attune.cli.addresses import address_option
 from attune.client import Client, Delta, GenerationResult, Prompt, Timeouts
 from attune.client.requests import GenerateOptions
@@ -62,7 +63,9 @@ def generate(
         "subject_id": subject,
     }
     asked = Prompt(text=prompt) if is_bare_text else prompt
-    with Client(app_id=app, policy_address=policy_address, timeouts=Timeouts(generate_s=timeout_s)) as client:
+    with Client(
+        app_id=app, policy_address=policy_address, timeouts=Timeouts(generate_s=timeout_s), access=access()
+    ) as client:
         result = _streamed(client, asked, options) if is_stream else client.generate(asked, **options)
     if as_json:
         click.echo(json.dumps(asdict(result.generation) | {"recorded": result.recorded}))

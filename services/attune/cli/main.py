@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
+from attune.cli.access import access_options
 from attune.domain.errors import AttuneError, ServerUnavailable
 
 # name: (file:command, one line of help). --help is made of this table, so that it imports nothing.
@@ -27,6 +29,7 @@ COMMANDS = {
     "pretrain": ("pretrain:pretrain", "Make a base model from text."),
     "sft": ("sft:sft", "Fine-tune a model on demonstrations."),
     "reward-model": ("reward_model:reward_model", "Train a reward model on rankings, pairs and ratings."),
+    "keys": ("keys:keys", "Make, list and revoke the keys with which apps and operators call."),
     "topics": ("topics:topics", "Make and check the topics on a Kafka cluster."),
     "policy": ("policy:policy", "Run the policy server."),
     "reward": ("reward:reward", "Run the reward server."),
@@ -53,11 +56,14 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attune")
-def attune() -> None:
+@access_options
+@click.pass_context
+def attune(ctx: click.Context, **access: Any) -> None:
     """Online reinforcement learning from human feedback, as services.
 
     A newcomer starts with `attune demo`.
     """
+    ctx.obj = access
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from attune.cli.access import access
 from attune.cli.addresses import address_option
 from attune.cli.output import print_move
 from attune.cli.person import person
@@ -18,5 +19,5 @@ from attune.client.control import TrainerClient
 @address_option("trainer")
 def rollback(model: str, reason: str, actor: str, as_json: bool, trainer_address: str) -> None:
     """Make the revision before the stable one again."""
-    with TrainerClient(trainer_address) as trainer:
+    with TrainerClient(trainer_address, access=access()) as trainer:
         print_move(trainer.rollback(actor=actor, reason=reason, model=model), as_json)

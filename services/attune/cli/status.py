@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from attune.cli.access import access
 from attune.cli.addresses import address_option
 from attune.cli.output import as_dict, print_json
 from attune.client import NO_RETRY
@@ -75,31 +76,31 @@ def _row(service: str, address: str, ask: Callable[[str, float], Mapping[str, An
 
 
 def _policy(address: str, timeout_s: float) -> Mapping[str, Any]:
-    with PolicyControlClient(address, NO_RETRY) as client:
+    with PolicyControlClient(address, NO_RETRY, access()) as client:
         return as_dict(client.status(timeout_s=timeout_s))
 
 
 def _reward(address: str, timeout_s: float) -> Mapping[str, Any]:
-    with RewardControlClient(address, NO_RETRY) as client:
+    with RewardControlClient(address, NO_RETRY, access()) as client:
         return as_dict(client.status(timeout_s=timeout_s))
 
 
 def _ingest(address: str, timeout_s: float) -> Mapping[str, Any]:
     """Ingest has no control port: it serves or it does not."""
-    with Connection(address, NO_RETRY) as connection:
+    with Connection(address, NO_RETRY, access()) as connection:
         connection.wait_until_serving(timeout_s)
     return {}
 
 
 def _join(address: str, timeout_s: float) -> Mapping[str, Any]:
-    with FeedbackControlClient(address, NO_RETRY) as client:
+    with FeedbackControlClient(address, NO_RETRY, access()) as client:
         facts = as_dict(client.status(timeout_s=timeout_s))
     facts["states"] = {entry["state"].removeprefix("FEEDBACK_STATE_"): entry["events"] for entry in facts["states"]}
     return facts
 
 
 def _trainer(address: str, timeout_s: float) -> Mapping[str, Any]:
-    with TrainerClient(address, NO_RETRY) as client:
+    with TrainerClient(address, NO_RETRY, access()) as client:
         facts = as_dict(client.status(timeout_s=timeout_s))
     return facts | {"phase": facts["phase"].removeprefix("PHASE_")}
 

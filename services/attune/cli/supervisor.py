@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "trainer": ("trainer",),
 }
 PORTS: Mapping[str, Mapping[str, int]] = {
-    "policy": {"app": 7001, "control": 7101, "metrics": 7201},
+    "policy": {"app": 7001, "control": 7101, "metrics": 7201, "http": 7301},
     "reward": {"app": 7002, "control": 7102, "metrics": 7202},
     "ingest": {"app": 7003, "metrics": 7203, "http": 7303},
     "join": {"control": 7104, "metrics": 7204},

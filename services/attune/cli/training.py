@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from attune.api.trainer.v1 import trainer_pb2
+from attune.cli.access import access
 from attune.cli.addresses import address_option
 from attune.cli.output import as_dict, print_json
 from attune.client.control import TrainerClient
@@ -23,7 +24,7 @@ SHOWN = ("win_rate", "gate_kl", "score_mean", "kl", "reward_accuracy", "calibrat
 @address_option("trainer")
 def pause(reason: str, trainer_address: str) -> None:
     """Hold the trainer before its next step. Policy and reward servers serve on."""
-    with TrainerClient(trainer_address) as trainer:
+    with TrainerClient(trainer_address, access=access()) as trainer:
         trainer.pause(reason)
     click.echo("paused; `attune resume` lets it go on")
 
@@ -32,7 +33,7 @@ def pause(reason: str, trainer_address: str) -> None:
 @address_option("trainer")
 def resume(trainer_address: str) -> None:
     """Let the trainer go on, after a pause or after it stopped itself to protect the policy."""
-    with TrainerClient(trainer_address) as trainer:
+    with TrainerClient(trainer_address, access=access()) as trainer:
         trainer.resume()
     click.echo("resumed")
 
@@ -42,7 +43,7 @@ def resume(trainer_address: str) -> None:
 @address_option("trainer")
 def watch(as_json: bool, trainer_address: str) -> None:
     """Show promotions, rejections and stops as they happen, until Ctrl-C."""
-    with TrainerClient(trainer_address) as trainer:
+    with TrainerClient(trainer_address, access=access()) as trainer:
         for happening in _happenings(trainer):
             if as_json:
                 print_json(as_dict(happening))

@@ -1,5 +1,6 @@
 """The public SDK: generate completions and send back what people preferred. Needs gRPC and protobuf, nothing more."""
 
+from attune.client.access import Access
 from attune.client.aio import AsyncClient
 from attune.client.client import Client
 from attune.client.requests import CompletionLike, PromptLike, Timeouts, new_event
@@ -12,6 +13,7 @@ from attune.domain.prompts import Message, Prompt
 
 __all__ = [
     "NO_RETRY",
+    "Access",
     "AsyncClient",
     "AttuneError",
     "Client",

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Self, TypeVar, Unpack
 
 from attune.client import requests
+from attune.client.access import Access
 from attune.client.calls import AsyncConnection, Call
 from attune.client.requests import (
     CompletionLike,
@@ -40,11 +41,14 @@ class AsyncClient:
         reward_address: str | None = None,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
+        access: Access | None = None,
     ) -> None:
         self.app_id = app_id
         self._timeouts = timeouts or Timeouts()
         addresses = {"policy": policy_address, "feedback": feedback_address, "reward": reward_address}
-        self._connections = {name: AsyncConnection(address, retry) for name, address in addresses.items() if address}
+        self._connections = {
+            name: AsyncConnection(address, retry, access) for name, address in addresses.items() if address
+        }
 
     async def wait_until_serving(self, timeout_s: float) -> None:
         """Returns when every server it speaks to is SERVING; ServerUnavailable if one takes longer."""

@@ -16,7 +16,8 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from attune.client.channel import CHANNEL_OPTIONS
+from attune.client.access import OPEN, Access, Bearer
+from attune.client.channel import RenewedChannel, open_async_channel, open_channel
 from attune.client.errors import error_of_call
 from attune.client.retries import NO_RETRY, Attempts, RetryPolicy
 from attune.domain.errors import AttuneError, ServerUnavailable
@@ -45,25 +46,31 @@ class Call(Generic[R]):
 class Connection:
     """One channel, for blocking callers. Any thread may use it."""
 
-    def __init__(self, address: str, retry: RetryPolicy | None = None) -> None:
+    def __init__(self, address: str, retry: RetryPolicy | None = None, access: Access | None = None) -> None:
         self.address = address
-        self.channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = RenewedChannel(address, access or OPEN, open_channel)
+        self._bearer = Bearer(access or OPEN)
         self._retry = retry or RetryPolicy()
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """For the next call."""
+        return self._channel.current()
 
     def call(self, call: Call[R]) -> R:
         """The response of a unary method. Raises what the server says, or ServerUnavailable, DeadlineExceeded."""
-        method, attempts = call.method(self.channel), call.attempts(self._retry)
+        attempts = call.attempts(self._retry)
         while True:
             try:
-                return call.read(method(call.make_request(), timeout=attempts.remaining_s))
+                return call.read(self._begin(call, attempts.remaining_s))
             except grpc.RpcError as failed:
                 time.sleep(_pause_or_raise(self.address, attempts, failed))
 
     def stream(self, call: Call[R]) -> Generator[R, None, None]:
         """The responses of a server stream; leaving the iteration cancels the call."""
-        method, attempts = call.method(self.channel), call.attempts(self._retry)
+        attempts = call.attempts(self._retry)
         while True:
-            running = method(call.make_request(), timeout=attempts.remaining_s)
+            running = self._begin(call, attempts.remaining_s)
             begun = False
             try:
                 for response in running:
@@ -91,7 +98,12 @@ class Connection:
             time.sleep(HEALTH_POLL_S)
 
     def close(self) -> None:
-        self.channel.close()
+        for channel in self._channel.kept:
+            channel.close()
+
+    def _begin(self, call: Call[Any], timeout_s: float) -> Any:
+        method = call.method(self.channel)
+        return method(call.make_request(), timeout=timeout_s, metadata=self._bearer.metadata())
 
     def __enter__(self) -> Self:
         return self
@@ -103,26 +115,32 @@ class Connection:
 class AsyncConnection:
     """One channel, for asyncio. Made and used inside one running loop."""
 
-    def __init__(self, address: str, retry: RetryPolicy | None = None) -> None:
+    def __init__(self, address: str, retry: RetryPolicy | None = None, access: Access | None = None) -> None:
         self.address = address
-        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = RenewedChannel(address, access or OPEN, open_async_channel)
+        self._bearer = Bearer(access or OPEN)
         self._retry = retry or RetryPolicy()
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """For the next call."""
+        return self._channel.current()
 
     async def call(self, call: Call[R]) -> R:
         """As Connection.call."""
-        method, attempts = call.method(self.channel), call.attempts(self._retry)
+        attempts = call.attempts(self._retry)
         while True:
             try:
-                return call.read(await method(call.make_request(), timeout=attempts.remaining_s))
+                return call.read(await self._begin(call, attempts.remaining_s))
             except grpc.aio.AioRpcError as failed:
                 pause_s = _pause_or_raise(self.address, attempts, failed)
             await asyncio.sleep(pause_s)
 
     async def stream(self, call: Call[R]) -> AsyncGenerator[R, None]:
         """As Connection.stream; close the generator (`aclosing`) to cancel early."""
-        method, attempts = call.method(self.channel), call.attempts(self._retry)
+        attempts = call.attempts(self._retry)
         while True:
-            running = method(call.make_request(), timeout=attempts.remaining_s)
+            running = self._begin(call, attempts.remaining_s)
             begun = False
             try:
                 async for response in running:
@@ -137,7 +155,7 @@ class AsyncConnection:
 
     async def exchange(self, call: Call[R]) -> AsyncGenerator[R, None]:
         """The responses of a stream in both directions; never tried again, for its requests are used up."""
-        running = call.method(self.channel)(call.make_request(), timeout=call.timeout_s)
+        running = self._begin(call, call.timeout_s)
         try:
             async for response in running:
                 yield call.read(response)
@@ -161,7 +179,12 @@ class AsyncConnection:
             await asyncio.sleep(HEALTH_POLL_S)
 
     async def close(self) -> None:
-        await self.channel.close()
+        for channel in self._channel.kept:
+            await channel.close()
+
+    def _begin(self, call: Call[Any], timeout_s: float) -> Any:
+        method = call.method(self.channel)
+        return method(call.make_request(), timeout=timeout_s, metadata=self._bearer.metadata())
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterable
 from typing import Self, TypeVar, Unpack
 
 from attune.client import requests
+from attune.client.access import Access
 from attune.client.calls import Call, Connection
 from attune.client.requests import (
     CompletionLike,
@@ -38,7 +39,8 @@ R = TypeVar("R")
 
 class Client:
     """Speaks to the servers whose addresses ("host:port") it is given; a method without its server raises
-    ConfigurationInvalid. `timeout_s` of a method bounds all its attempts together; absent, `timeouts` does."""
+    ConfigurationInvalid. `timeout_s` of a method bounds all its attempts together; absent, `timeouts` does. `access`
+    says how the servers are reached and with which key; absent, in the clear and without one."""
 
     def __init__(
         self,
@@ -49,11 +51,12 @@ class Client:
         reward_address: str | None = None,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
+        access: Access | None = None,
     ) -> None:
         self.app_id = app_id
         self._timeouts = timeouts or Timeouts()
         addresses = {"policy": policy_address, "feedback": feedback_address, "reward": reward_address}
-        self._connections = {name: Connection(address, retry) for name, address in addresses.items() if address}
+        self._connections = {name: Connection(address, retry, access) for name, address in addresses.items() if address}
 
     def wait_until_serving(self, timeout_s: float) -> None:
         """Returns when every server it speaks to is SERVING; ServerUnavailable if one takes longer."""

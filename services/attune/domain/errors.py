@@ -119,6 +119,12 @@ class QueueFull(AttuneError):
     status, reason = "RESOURCE_EXHAUSTED", "QUEUE_FULL"
 
 
+class DeadlineUnattainable(AttuneError):
+    """The answer would come too late for the call's deadline, by how fast the server is now; nothing was begun."""
+
+    status, reason = "RESOURCE_EXHAUSTED", "DEADLINE_UNATTAINABLE"
+
+
 class Paused(AttuneError):
     """The part was paused by an operator."""
 

@@ -7,7 +7,9 @@ same question in other spacing or case never stands on both sides.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from attune.api.types.v1 import prompts_pb2
 from attune.domain.errors import InvalidInput
@@ -78,6 +80,29 @@ class Prompt:
         if proto.conversation.messages[-1].role == "assistant":
             raise InvalidInput.field(f"{field}.conversation.messages", "the last message must not be the assistant's")
         return cls(messages=tuple(Message(m.role, m.content) for m in proto.conversation.messages))
+
+
+def conversation_from_json(text: str, field: str) -> prompts_pb2.Conversation:
+    """The conversation that a JSON array of objects with role and content is; InvalidInput that names `field`.
+
+    Roles and contents are checked where the prompt is read.
+    """
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        turns = None
+    if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
+        raise InvalidInput.field(field, "must be a JSON array of objects with role and content, both text")
+    return prompts_pb2.Conversation(messages=[prompts_pb2.Message(**turn) for turn in turns])
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"role", "content"} and all(map(_is_text, value.values()))
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text; half a surrogate pair is none."""
+    return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
 def is_held_out(prompt_hash: str, share: float) -> bool:

@@ -81,6 +81,12 @@ class LoadedRevisions(Generic[T]):
         return self._aliases.get(STABLE, "")
 
     @property
+    def aliases(self) -> dict[str, str]:
+        """What each followed alias names here, by full name."""
+        with self._state:
+            return dict(self._aliases)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Full names of all in memory, oldest load first."""
         with self._state:

@@ -124,6 +124,10 @@ class ServedRevisions(Generic[M]):
             self._refused(revision, error)
             raise
 
+    def create_time(self, name: str) -> float:
+        """When a revision was made, in seconds since the epoch. Blocks. RevisionUnknown; RegistryCorrupt."""
+        return self._registry.manifest(RevisionName.parse(name)).create_time
+
     def _refused(self, name: str, error: AttuneError) -> None:
         self._metrics.load_refused.labels(error.reason).inc()
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)

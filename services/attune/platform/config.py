@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from attune.domain.errors import ConfigurationInvalid
 
@@ -43,20 +43,14 @@ class AppPort(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port; 0 takes a free one.")
+    max_connection_age_s: float = Field(1800.0, gt=0, description="A connection is made anew after so long.")
 
 
 class ControlPort(Section):
-    """Where operators and the other services call. Loopback only: nothing here checks who calls."""
+    """Where operators and the other services call."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; loopback.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys_file.")
     port: int = Field(0, ge=0, le=65535, description="Port; 0 takes a free one.")
-
-    @field_validator("host")
-    @classmethod
-    def _is_loopback(cls, host: str) -> str:
-        if host not in LOOPBACK:
-            raise ValueError("control ports listen on loopback only, since callers are not yet asked who they are")
-        return host
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attune.domain.generations import Sampling
+from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.web.settings import HttpPort
 from attune.policy.engine import EngineLimits
 
 
@@ -27,14 +29,23 @@ class EngineSettings(Section):
     """How much the engine does at once."""
 
     running: int = Field(96, ge=1, description="Most completions written at once.")
-    queued: int = Field(1024, ge=1, description="Most completions that wait; more are refused.")
-    reports_per_s: int = Field(1000, ge=1, description="Messages a second of all streams together; tokens gather.")
+    queued: int = Field(
+        1024, ge=1, description="Most completions of users that wait, and most of rollouts; more are refused."
+    )
+    stream_tokens: int = Field(8, ge=1, description="Most tokens that a stream holds back to send together.")
+    stream_s: float = Field(0.015, ge=0, description="Longest that it holds them back; 0: each token by itself.")
 
     def limits(self) -> EngineLimits:
-        return EngineLimits(self.running, self.queued, self.reports_per_s)
+        return EngineLimits(self.running, self.queued, self.stream_tokens, self.stream_s)
 
 
-class PolicySettings(EventLogSettings):
+class HttpSettings(HttpPort):
+    """Where OpenAI's clients call."""
+
+    timeout_s: float = Field(600.0, gt=0, description="How long a request may take, and a stream once it has begun.")
+
+
+class PolicySettings(EventLogSettings, AccessSettings):
     """Everything the policy server can be told."""
 
     service: ClassVar[str] = "policy"
@@ -44,9 +55,12 @@ class PolicySettings(EventLogSettings):
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
+    http: HttpSettings = HttpSettings()
+    default_app: str = Field("default", description="App of OpenAI's and Triton's clients that do not name theirs.")
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7201, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
+    log_texts: bool = Field(False, description="Log prompts and completions; erasing a person does not reach them.")
     device: str = Field("auto", description="auto, cpu or cuda.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Of weights and products.")
     threads: int = Field(0, ge=0, description="Threads of torch; 0: its own choice.")
@@ -56,4 +70,6 @@ class PolicySettings(EventLogSettings):
     engine: EngineSettings = EngineSettings()
     defaults: SamplingDefaults = SamplingDefaults()
     max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream of requests.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -2,7 +2,9 @@
 
 A generation is admitted as rows, one a completion, to the decoder of the revision it holds; several revisions decode
 side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. Users go before
-rollouts. Every turn: take out what was cancelled, admit what fits, one step of each decoder, report.
+rollouts, and are not refused because rollouts fill the queue. What cannot be done by its deadline, judged by the pace
+so far, is refused: when it comes, and again before its prompt is read. Every turn: take out what was cancelled, admit
+what fits, one step of each decoder, report. A stream is told of several tokens at once where they come fast.
 
 The event loop submits and cancels; the thread reports tokens back in one call a turn. A failure in the thread ends the
 process: `run` raises it.
@@ -20,27 +22,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLong, QueueFull, ServerUnavailable
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
 from attune.policy.decoder import Decoder
 from attune.policy.metrics import PolicyMetrics
+from attune.policy.pace import Pace
 from attune.policy.sampling import RowSampling
 from attune.policy.text import GrowingText
 
 RETRY_AFTER_S = 0.5
+WAITED_S = 0.05
+"""From when on a job has waited; one that was taken at once is always tried."""
 ENGINE_THREAD = "attune-engine"
 """What the thread is called in `top -H`, and torch's that work for it; the others of the process are the service."""
 
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """How much runs and waits at once, in completions, and how many reports all streams together get a second."""
+    """How much runs and waits at once, in completions, users and rollouts apart; and how many tokens, or seconds, a
+    stream waits at most for company."""
 
     running: int = 96
     queued: int = 1024
-    reports_per_s: float = 1000.0
+    stream_tokens: int = 8
+    stream_s: float = 0.015
 
 
 @dataclass(frozen=True)
@@ -55,16 +62,31 @@ class Tokens:
 
 @dataclass
 class Job:
-    """A generation in the engine. `held` keeps its revision's weights as they were at admission."""
+    """A generation in the engine. `held` keeps its revision's weights as they were at admission; `deadline` is in
+    seconds of the monotonic clock."""
 
     held: Held[LoadedPolicy]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     purpose: Purpose
     is_streaming: bool = False
+    deadline: float = math.inf
     is_cancelled: bool = False
     events: asyncio.Queue[Tokens | Exception] = field(default_factory=asyncio.Queue)
     admitted_time: float = field(default_factory=time.monotonic)
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a completion."""
+        return min(self.sampling.max_tokens, self.held.model.max_context - len(self.prompt_ids))
+
+    @property
+    def tokens(self) -> int:
+        """Most tokens of all completions."""
+        return self.limit * self.sampling.completions
+
+
+Event = tuple[Job, Tokens | AttuneError]
 
 
 @dataclass
@@ -79,7 +101,7 @@ class Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     reported: int = 0
-    report_time: float = -math.inf
+    report_time: float = 0.0
 
     def report(self, reason: FinishReason | None, now: float) -> Tokens:
         """What is new since the last report."""
@@ -93,21 +115,28 @@ class Engine:
     def __init__(self, limits: EngineLimits, metrics: PolicyMetrics) -> None:
         self._limits = limits
         self._metrics = metrics
+        self._pace = Pace(limits.running)
         self._queues: dict[Purpose, deque[Job]] = {Purpose.USER: deque(), Purpose.ROLLOUT: deque()}
+        self._queued_tokens = dict.fromkeys(self._queues, 0)
+        self._queued = dict.fromkeys(self._queues, 0)
         self._running: dict[str, tuple[Decoder, list[Row]]] = {}
         self._admitting: list[Job] = []
         self._changed = threading.Condition()
         self._is_closed = False
         self.pause_reason: str | None = None
-        self.queued_completions = 0
         self.running_completions = 0
+
+    @property
+    def queued_completions(self) -> int:
+        """Completions that wait, of users and rollouts."""
+        return sum(self._queued.values())
 
     # Event loop side
 
     async def generate(self, job: Job) -> AsyncGenerator[Tokens, None]:
         """Submits a job and yields what it gains until all its completions are done; closing it cancels the rest.
 
-        PromptTooLong, QueueFull; ServerUnavailable if the engine ends meanwhile.
+        PromptTooLong, QueueFull, DeadlineUnattainable; ServerUnavailable if the engine ends meanwhile.
         """
         self._submit(job)
         left = job.sampling.completions
@@ -138,11 +167,22 @@ class Engine:
         with self._changed:
             if self._is_closed:
                 raise ServerUnavailable("the engine has ended")
-            if self.queued_completions + job.sampling.completions > self._limits.queued:
-                raise QueueFull(f"{self.queued_completions} completions wait already", retry_after_s=RETRY_AFTER_S)
+            if self._queued[job.purpose] + job.sampling.completions > self._limits.queued:
+                raise QueueFull(f"{self._queued[job.purpose]} completions wait already", retry_after_s=RETRY_AFTER_S)
+            self._refuse_if_late(job)
             self._queues[job.purpose].append(job)
             self._count_queued(job, 1)
             self._changed.notify()
+
+    def _refuse_if_late(self, job: Job) -> None:
+        """A job that need not wait is always tried: it may end early, and a stream is of use from its first token."""
+        ahead = sum(n for purpose, n in self._queued_tokens.items() if purpose <= job.purpose)
+        if not ahead:
+            return
+        wait_s = self._pace.wait_s(ahead)
+        late_s = time.monotonic() + wait_s + self._pace.writing_s(job.limit) - job.deadline
+        if late_s > 0:
+            raise _unattainable(f"about {wait_s:.1f} s of work wait already", min(late_s, wait_s))
 
     def _cancel(self, job: Job) -> None:
         with self._changed:
@@ -163,7 +203,7 @@ class Engine:
         """Decodes until cancelled; raises what the thread failed with. Waiting callers get ServerUnavailable."""
         loop = asyncio.get_running_loop()
 
-        def post(events: list[tuple[Job, Tokens]]) -> None:
+        def post(events: list[Event]) -> None:
             loop.call_soon_threadsafe(_deliver, events)
 
         decoding = asyncio.ensure_future(asyncio.to_thread(self._decode, post))
@@ -185,24 +225,27 @@ class Engine:
 
     # Thread side
 
-    def _decode(self, report: Callable[[list[tuple[Job, Tokens]]], None]) -> None:
+    def _decode(self, report: Callable[[list[Event]], None]) -> None:
         """Turns until closed."""
         _name_thread(ENGINE_THREAD)
         while True:
             admitted = self._wait_for_work()
             if admitted is None:
                 return
-            events: list[tuple[Job, Tokens]] = []
+            started, has_queue = time.monotonic(), self.queued_completions > 0
+            events: list[Event] = []
             self._drop_cancelled()
             for decoder, rows in list(self._running.values()):
                 if rows:
                     self._take_in(rows, *decoder.step(), events)
             self._admitting = admitted
-            self._admit(admitted, events)
+            self._admit(self._in_time(admitted, events), events)
             self._admitting = []
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
+            if has_queue and self._running:
+                self._pace.saw_turn(time.monotonic() - started)
             if events:
                 report(events)
 
@@ -226,7 +269,7 @@ class Engine:
                 job = queue[0]
                 n = job.sampling.completions
                 if not job.is_cancelled and n > room and (self.running_completions or jobs):
-                    break
+                    return jobs  # and nobody overtakes it, or small rollouts could keep a large user out for ever
                 queue.popleft()
                 self._count_queued(job, -1)
                 if not job.is_cancelled:
@@ -235,10 +278,23 @@ class Engine:
         return jobs
 
     def _count_queued(self, job: Job, sign: int) -> None:
-        self.queued_completions += sign * job.sampling.completions
+        self._queued[job.purpose] += sign * job.sampling.completions
+        self._queued_tokens[job.purpose] += sign * job.tokens
         self._metrics.queued.labels(job.purpose.name.lower()).inc(sign * job.sampling.completions)
 
-    def _admit(self, jobs: list[Job], events: list[tuple[Job, Tokens]]) -> None:
+    def _in_time(self, jobs: list[Job], events: list[Event]) -> list[Job]:
+        """Those that have waited and can still be done in time; the others are told, before their prompts cost
+        anything."""
+        now, kept = time.monotonic(), []
+        for job in jobs:
+            has_waited = now - job.admitted_time > WAITED_S
+            if has_waited and now + self._pace.writing_s(job.limit) > job.deadline:
+                events.append((job, _unattainable("it has waited for too long", RETRY_AFTER_S)))
+            else:
+                kept.append(job)
+        return kept
+
+    def _admit(self, jobs: list[Job], events: list[Event]) -> None:
         """Prefills jobs, those of one revision together."""
         by_revision: dict[str, list[Job]] = {}
         for job in jobs:
@@ -260,17 +316,11 @@ class Engine:
         rows: list[Row],
         tokens: list[int],
         logprobs: list[float],
-        events: list[tuple[Job, Tokens]],
+        events: list[Event],
         first: int = 0,
     ) -> None:
-        """Adds a token to rows[first:], reports, and lets finished rows leave.
-
-        A stream's first token is told at once; later ones as often as all streams together may be, for a message costs
-        more than a token, and what streams cost would otherwise be taken from the decoding.
-        """
-        finished = []
-        now = time.monotonic()
-        told_before = now - self.running_completions / self._limits.reports_per_s
+        """Adds a token to rows[first:], reports, and lets finished rows leave."""
+        finished, now = [], time.monotonic()
         for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
             row = rows[i]
             row.token_ids.append(token)
@@ -278,10 +328,16 @@ class Engine:
             reason = _finish_reason(row, token)
             if reason is not None:
                 finished.append(i)
-            if reason is not None or (row.job.is_streaming and row.report_time <= told_before):
+                self._pace.saw_end(len(row.token_ids), row.limit)
+            if reason is not None or (row.job.is_streaming and self._is_due(row, now)):
                 events.append((row.job, row.report(reason, now)))
         self._metrics.tokens.inc(len(tokens))
         self._leave(rows, finished)
+
+    def _is_due(self, row: Row, now: float) -> bool:
+        """Whether a stream hears of a row: its first token at once, later ones in company."""
+        is_enough = len(row.token_ids) - row.reported >= self._limits.stream_tokens
+        return not row.reported or is_enough or now - row.report_time >= self._limits.stream_s
 
     def _drop_cancelled(self) -> None:
         for _, rows in self._running.values():
@@ -296,7 +352,7 @@ class Engine:
         rows[:] = [rows[i] for i in decoder.leave(gone)]
 
 
-def _deliver(events: list[tuple[Job, Tokens]]) -> None:
+def _deliver(events: list[Event]) -> None:
     """On the event loop: to whom each belongs."""
     for job, event in events:
         job.events.put_nowait(event)
@@ -308,11 +364,14 @@ def _name_thread(name: str) -> None:
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 
 
+def _unattainable(why: str, retry_after_s: float) -> DeadlineUnattainable:
+    return DeadlineUnattainable(f"the deadline cannot be met: {why}", retry_after_s=retry_after_s)
+
+
 def _row(job: Job, index: int) -> Row:
-    policy, sampling = job.held.model, job.sampling
-    limit = min(sampling.max_tokens, policy.max_context - len(job.prompt_ids))
-    stop_text = GrowingText(policy.tokenizer, sampling.stop) if sampling.stop else None
-    return Row(job, index, limit, int(policy.tokenizer.eos_token_id), stop_text)
+    policy, stop = job.held.model, job.sampling.stop
+    stop_text = GrowingText(policy.tokenizer, stop) if stop else None
+    return Row(job, index, job.limit, int(policy.tokenizer.eos_token_id), stop_text)
 
 
 def _finish_reason(row: Row, token: int) -> FinishReason | None:

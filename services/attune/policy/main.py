@@ -10,23 +10,33 @@ from pathlib import Path
 import torch
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.access.settings import Access, open_access, warn_of_others
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
+from attune.platform.inference.servicer import POOL as INFERENCE_POOL
+from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.policy.config import PolicySettings
 from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine
+from attune.policy.inference import PolicyInference
 from attune.policy.metrics import PolicyMetrics
+from attune.policy.openai.door import SHOWN_HEADERS, OpenAiDoor
+from attune.policy.openai.refusals import refused
+from attune.policy.openai.requests import Reader
 from attune.policy.recorder import Recorder
-from attune.policy.revisions import policy_revisions
+from attune.policy.revisions import PolicyRevisions, policy_revisions
 from attune.policy.servicer import PolicyServicer
 from attune.policy.writer import Writer
 
@@ -43,6 +53,7 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     torch.set_flush_denormal(True)
     measured = new_metrics()
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
@@ -52,12 +63,18 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         recorder = stack.enter_context(
             Recorder(producer, metrics, wait_s=settings.record_wait_s, queue_generations=settings.queue_generations)
         )
+
+        async def on_live() -> None:
+            await app.set_serving(True)
+            if door:
+                door.set_serving(True)
+
         revisions = policy_revisions(
             registry,
             model,
             cache=Path(settings.cache_folder),
             metrics=metrics,
-            on_live=lambda: app.set_serving(True),
+            on_live=on_live,
             device=device_named(settings.device),
             dtype=getattr(torch, settings.dtype),
         )
@@ -72,13 +89,17 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
-        servicer = PolicyServicer(Writer(revisions.loaded, engine, recorder, metrics), settings.defaults.sampling())
+        writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
-        control = _control_server(settings, control_servicer, rpc_metrics)
-        for server in (app, control):
-            await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
+        app = _app_server(settings, access, writer, revisions, rpc_metrics)
+        control = _control_server(settings, access, control_servicer, rpc_metrics)
+        door = new_door(settings, access, writer, revisions, HttpMetrics(measured))
+        stack.push_async_callback(_stop, settings, app, control, door)
+        await app.start()
+        await control.start()
+        if door:
+            await door.start(settings.http.host, settings.http.port or 0)
+            log.info("policy: OpenAI's clients on %s://%s/v1", access.scheme, door.address)
         await control.set_serving(True)
         log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -89,20 +110,69 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
 
 
-def _app_server(settings: PolicySettings, servicer: PolicyServicer, metrics: RpcMetrics) -> RpcServer:
-    return RpcServer(
-        {APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
-        host=settings.app.host,
-        port=settings.app.port,
-        metrics=metrics,
-        max_deadline_s=settings.max_deadline_s,
+async def _stop(settings: PolicySettings, app: RpcServer, control: RpcServer, door: HttpServer | None) -> None:
+    """The doors of apps say NOT_SERVING together, go on for the notice, and end what they have taken."""
+    await asyncio.gather(
+        app.stop(settings.grace_s, settings.notice_s),
+        control.stop(settings.grace_s),
+        *([door.stop(settings.notice_s)] if door else []),
     )
 
 
-def _control_server(settings: PolicySettings, servicer: PolicyControlServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(
+    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics
+) -> RpcServer:
+    defaults = settings.defaults.sampling()
+    servicer = PolicyServicer(writer, defaults)
+    inference = PolicyInference(settings.policy, writer, defaults, settings.default_app)
+    return RpcServer(
+        {
+            APP_SERVICE: lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server),
+            INFERENCE_SERVICE: InferenceServicer(inference, revisions.loaded).register,
+        },
+        host=settings.app.host,
+        port=settings.app.port,
+        metrics=metrics,
+        access=access,
+        scope=Scope.GENERATE,
+        max_deadline_s=settings.max_deadline_s,
+        max_stream_s=settings.max_stream_s,
+        max_connection_age_s=settings.app.max_connection_age_s,
+        described=INFERENCE_POOL,
+    )
+
+
+def new_door(
+    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: HttpMetrics
+) -> HttpServer | None:
+    """The door of OpenAI's clients, if the settings give it a port."""
+    http, defaults = settings.http, settings.defaults.sampling()
+    if http.port is None:
+        return None
+    warn_of_others(http.host, access)
+    reader = Reader(ModelName("policies", settings.policy), defaults, settings.default_app)
+    door = OpenAiDoor(
+        writer, reader, revisions.loaded, revisions.create_time, keys=access.keys, timeout_s=http.timeout_s
+    )
+    return HttpServer(
+        door.routes,
+        http.limits(settings.grace_s),
+        metrics,
+        tls=access.ssl_context(),
+        refuse=refused,
+        shown_headers=SHOWN_HEADERS,
+        cancels=True,
+    )
+
+
+def _control_server(
+    settings: PolicySettings, access: Access, servicer: PolicyControlServicer, metrics: RpcMetrics
+) -> RpcServer:
     return RpcServer(
         {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_PolicyControlServiceServicer_to_server(servicer, server)},
         host=settings.control.host,
         port=settings.control.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.CONTROL,
     )

@@ -1,4 +1,7 @@
-"""PolicyService on the wire: requests are read into domain types, handed to the writer, and its answer written back."""
+"""PolicyService on the wire: requests are read into domain types, handed to the writer, and its answer written back.
+
+A caller with a key speaks for the key's app, and need not name it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import grpc.aio
 
 from attune.api.policy.v1 import policy_pb2, policy_pb2_grpc
 from attune.domain.generations import GenerateRequest, Sampling
+from attune.platform.rpc.interceptors import caller
 from attune.policy.writer import Delta, Writer, Written
 
 
@@ -22,7 +26,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     async def Generate(
         self, request: policy_pb2.GenerateRequest, context: grpc.aio.ServicerContext
     ) -> policy_pb2.GenerateResponse:
-        asked = GenerateRequest.from_proto(request, self._defaults)
+        asked = self._asked(request)
         response = policy_pb2.GenerateResponse()
         async with aclosing(self._writer.write(asked, is_streaming=False)) as steps:
             async for step in steps:
@@ -33,13 +37,17 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     async def GenerateStream(
         self, request: policy_pb2.GenerateStreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[policy_pb2.GenerateStreamResponse]:
-        asked = GenerateRequest.from_proto(request.request, self._defaults)
+        asked = self._asked(request.request)
         async with aclosing(self._writer.write(asked, is_streaming=True)) as steps:
             async for step in steps:
                 if isinstance(step, Written):
                     yield policy_pb2.GenerateStreamResponse(generation_id=step.generation.id, final=_response(step))
                 else:
                     yield policy_pb2.GenerateStreamResponse(generation_id=step.generation_id, delta=_delta(step))
+
+    def _asked(self, request: policy_pb2.GenerateRequest) -> GenerateRequest:
+        request.app_id = caller().app_id(request.app_id)
+        return GenerateRequest.from_proto(request, self._defaults)
 
 
 def _response(written: Written) -> policy_pb2.GenerateResponse:

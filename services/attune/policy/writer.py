@@ -8,6 +8,8 @@ An id is used up by a generation that was written; after a failure or cancellati
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -27,17 +29,22 @@ from attune.domain.ids import completion_id, uuid7
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
+from attune.platform.deadline import remaining_s
 from attune.policy.engine import Engine, Job
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.text import GrowingText
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Delta:
-    """What completion `index` gained: whole characters of text, and the tokens with their log-probabilities."""
+    """What completion `index` gained from `revision`: whole characters of text, and the tokens with their
+    log-probabilities."""
 
     generation_id: str
+    revision: str
     index: int
     text: str
     token_ids: tuple[int, ...]
@@ -54,20 +61,28 @@ class Written:
 
 
 class Writer:
-    """Answers generate requests from `revisions` with `engine`."""
+    """Answers generate requests from `revisions` with `engine`. With `log_texts` prompts and completions are logged."""
 
     def __init__(
-        self, revisions: LoadedRevisions[LoadedPolicy], engine: Engine, recorder: Recorder, metrics: PolicyMetrics
+        self,
+        revisions: LoadedRevisions[LoadedPolicy],
+        engine: Engine,
+        recorder: Recorder,
+        metrics: PolicyMetrics,
+        *,
+        log_texts: bool = False,
     ) -> None:
         self._revisions = revisions
         self._engine = engine
         self._recorder = recorder
         self._metrics = metrics
+        self._log_texts = log_texts
 
     async def write(self, request: GenerateRequest, *, is_streaming: bool) -> AsyncGenerator[Delta | Written, None]:
         """Deltas (only the last of each completion unless streaming), then Written. Closing it cancels.
 
-        GenerationIdReused, InvalidInput, NoRevision, PromptTooLong, QueueFull, RevisionNotLoaded, RevisionUnknown.
+        DeadlineUnattainable, GenerationIdReused, InvalidInput, NoRevision, PromptTooLong, QueueFull, RevisionNotLoaded,
+        RevisionUnknown.
         """
         generation_id = request.generation_id or uuid7()
         self._recorder.reserve(request.app_id, generation_id)
@@ -81,6 +96,8 @@ class Writer:
             generation = admitted.generation()
             is_recorded = request.purpose is Purpose.USER and await self._recorder.record(generation)
             outcome = "written"
+            if self._log_texts:
+                log.info("%s: %r answered with %r", generation.id, generation.prompt, _texts(generation))
             yield Written(generation, is_recorded)
         except AttuneError as error:
             outcome = error.reason.lower()
@@ -94,7 +111,8 @@ class Writer:
         self, admitted: _Admitted, held: Held[LoadedPolicy], is_streaming: bool
     ) -> AsyncGenerator[Delta, None]:
         request = admitted.request
-        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming)
+        deadline = time.monotonic() + remaining_s(math.inf)
+        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:
                 growing = admitted.growing[event.index]
@@ -102,7 +120,15 @@ class Writer:
                 growing.logprobs.extend(event.logprobs)
                 growing.finish_reason = event.finish_reason
                 text = growing.text.add(event.token_ids, is_last=event.finish_reason is not None)
-                yield Delta(admitted.id, event.index, text, event.token_ids, event.logprobs, event.finish_reason)
+                yield Delta(
+                    generation_id=admitted.id,
+                    revision=admitted.revision,
+                    index=event.index,
+                    text=text,
+                    token_ids=event.token_ids,
+                    logprobs=event.logprobs,
+                    finish_reason=event.finish_reason,
+                )
 
 
 class _Growing:
@@ -152,6 +178,10 @@ class _Admitted:
             purpose=request.purpose,
             create_time=self.create_time,
         )
+
+
+def _texts(generation: Generation) -> list[str]:
+    return [completion.text for completion in generation.completions]
 
 
 def seed_of(generation_id: str) -> int:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings
+from attune.platform.access.settings import AccessSettings
+from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.reward.scorer import MAX_PAIRS, BatchLimits
 
 
@@ -22,7 +23,7 @@ class Batching(Section):
         return BatchLimits(self.pairs, self.tokens, self.round_pairs, self.queue_pairs)
 
 
-class RewardSettings(ServiceSettings):
+class RewardSettings(AccessSettings):
     """Everything the reward server can be told."""
 
     service: ClassVar[str] = "reward"
@@ -41,4 +42,6 @@ class RewardSettings(ServiceSettings):
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks at the registry's aliases.")
     batch: Batching = Batching()
     max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
+    max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream of requests.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

@@ -10,9 +10,14 @@ from pathlib import Path
 import torch
 
 from attune.api.reward.v1 import control_pb2_grpc, reward_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import STABLE, ModelName
 from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
+from attune.platform.access.settings import Access, open_access
+from attune.platform.inference.servicer import POOL as INFERENCE_POOL
+from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
@@ -21,8 +26,9 @@ from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
+from attune.reward.inference import RewardInference
 from attune.reward.metrics import RewardMetrics
-from attune.reward.revisions import reward_revisions
+from attune.reward.revisions import RewardRevisions, reward_revisions
 from attune.reward.scorer import Scorer
 from attune.reward.servicer import RewardServicer
 
@@ -38,6 +44,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         torch.set_num_threads(settings.threads)
     measured = new_metrics()
     metrics, rpc_metrics = RewardMetrics(measured), RpcMetrics(measured)
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("rewards", settings.reward_model)
@@ -62,12 +69,12 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         scorer = Scorer(revisions.loaded, settings.batch.limits(), metrics)
         scoring = asyncio.create_task(scorer.run())
         stack.push_async_callback(cancelled, scoring)
-        servicer, control_servicer = RewardServicer(scorer), RewardControlServicer(scorer, revisions, follower.hint)
-        app = _app_server(settings, servicer, rpc_metrics)
-        control = _control_server(settings, control_servicer, rpc_metrics)
-        for server in (app, control):
+        control_servicer = RewardControlServicer(scorer, revisions, follower.hint)
+        app = _app_server(settings, access, scorer, revisions, rpc_metrics)
+        control = _control_server(settings, access, control_servicer, rpc_metrics)
+        for server, notice_s in ((app, settings.notice_s), (control, 0.0)):
             await server.start()
-            stack.push_async_callback(server.stop, settings.grace_s)
+            stack.push_async_callback(server.stop, settings.grace_s, notice_s)
         await control.set_serving(True)
         log.info("reward: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
@@ -77,20 +84,36 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
 
 
-def _app_server(settings: RewardSettings, servicer: RewardServicer, metrics: RpcMetrics) -> RpcServer:
+def _app_server(
+    settings: RewardSettings, access: Access, scorer: Scorer, revisions: RewardRevisions, metrics: RpcMetrics
+) -> RpcServer:
+    servicer = RewardServicer(scorer)
+    inference = RewardInference(settings.reward_model, scorer)
     return RpcServer(
-        {APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)},
+        {
+            APP_SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server),
+            INFERENCE_SERVICE: InferenceServicer(inference, revisions.loaded).register,
+        },
         host=settings.app.host,
         port=settings.app.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.SCORE,
         max_deadline_s=settings.max_deadline_s,
+        max_stream_s=settings.max_stream_s,
+        max_connection_age_s=settings.app.max_connection_age_s,
+        described=INFERENCE_POOL,
     )
 
 
-def _control_server(settings: RewardSettings, servicer: RewardControlServicer, metrics: RpcMetrics) -> RpcServer:
+def _control_server(
+    settings: RewardSettings, access: Access, servicer: RewardControlServicer, metrics: RpcMetrics
+) -> RpcServer:
     return RpcServer(
         {CONTROL_SERVICE: lambda server: control_pb2_grpc.add_RewardControlServiceServicer_to_server(servicer, server)},
         host=settings.control.host,
         port=settings.control.port,
         metrics=metrics,
+        access=access,
+        scope=Scope.CONTROL,
     )

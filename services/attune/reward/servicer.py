@@ -23,7 +23,7 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
     ) -> reward_pb2.ScoreResponse:
         if not 1 <= len(request.pairs) <= MAX_PAIRS:
             raise InvalidInput.field("pairs", f"must be 1 to {MAX_PAIRS} pairs")
-        pairs = [_pair(proto, f"pairs[{i}]") for i, proto in enumerate(request.pairs)]
+        pairs = [read_pair(proto, f"pairs[{i}]") for i, proto in enumerate(request.pairs)]
         scored = await self._scorer.score(pairs, request.revision)
         scores = [
             reward_pb2.Score(raw=raw, normalised=normalised)
@@ -32,7 +32,7 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
         return reward_pb2.ScoreResponse(revision=scored.revision, scores=scores)
 
 
-def _pair(proto: reward_pb2.ScorePair, field: str) -> tuple[Prompt, str]:
+def read_pair(proto: reward_pb2.ScorePair, field: str) -> tuple[Prompt, str]:
     """An empty completion is scored: a policy may write one."""
     if len(proto.completion) > MAX_COMPLETION_CHARACTERS:
         raise InvalidInput.field(f"{field}.completion", f"must have at most {MAX_COMPLETION_CHARACTERS} characters")

@@ -92,7 +92,7 @@ class Recipe:
             "reward.held_out_examples=360",
             "reward.lr=1.5e-4",
             f"rollouts.max_tokens={MAX_TOKENS}",
-            "rollouts.prompts=128",
+            "rollouts.prompts=192",
             "rollouts.completions=1",
             "ppo.actor_lr=7e-4",
             "ppo.critic_lr=3e-3",

@@ -8,6 +8,7 @@ spoken to as any client would.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import shutil
 import statistics
@@ -159,7 +160,7 @@ class Story:
                 while (left := end - time.monotonic()) > 0:
                     await asyncio.sleep(min(LINE_EVERY_S, left))
                     self.say(self._line(traffic))
-                await self._settle(trainer)
+                await _settle(trainer)
                 await asyncio.sleep(LAST_VISITS_S)  # so that the last promotion reaches users, and its freshness counts
             finally:
                 stop.set()
@@ -175,17 +176,10 @@ class Story:
                         event = Event(h.event).name.lower()
                         since = from_timestamp(h.time) - self._began
                         self._steps.append(StepRecord(since, event, h.revision, h.reason, dict(h.metrics)))
+                        if h.event == Event.STOPPED:
+                            self.say(f"The trainer stopped itself: {h.reason}")
             except AttuneError:
                 await asyncio.sleep(0.5)
-
-    async def _settle(self, trainer: TrainerClient) -> None:
-        """Lets the running step end."""
-        await trainer.pause("the demo is over")
-
-        async def is_paused() -> bool:
-            return (await trainer.status()).phase == trainer_pb2.PHASE_PAUSED
-
-        await _until(is_paused, SETTLE_TIMEOUT_S)
 
     def _line(self, traffic: Traffic) -> str:
         """One line about the loop as it is now."""
@@ -315,6 +309,16 @@ class Story:
                     return list(found.values())
 
 
+async def _settle(trainer: TrainerClient) -> None:
+    """Lets the running step end, if the trainer has not stopped itself already."""
+    await trainer.pause("the demo is over")
+
+    async def is_at_rest() -> bool:
+        return (await trainer.status()).phase in (trainer_pb2.PHASE_PAUSED, trainer_pb2.PHASE_STOPPED)
+
+    await _until(is_at_rest, SETTLE_TIMEOUT_S)
+
+
 async def _until(condition: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
     """Asks every 0.1 s; ServerUnavailable if it does not hold in time."""
     deadline = time.monotonic() + timeout_s
@@ -327,9 +331,9 @@ async def _until(condition: Callable[[], Awaitable[bool]], timeout_s: float) -> 
 
 
 def _rounded(value: Any) -> Any:
-    """Figures to four digits, as people read them."""
+    """Figures to four digits, as people read them; None for what could not be measured, which JSON can hold."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 4) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {k: _rounded(v) for k, v in value.items()}
     return value

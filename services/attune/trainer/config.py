@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from attune.client import Access
+from attune.domain.errors import ConfigurationInvalid
 from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
-from attune.platform.config import ControlPort, LogLevel, Section, ServiceSettings
+from attune.platform.access.settings import AccessSettings
+from attune.platform.config import ControlPort, LogLevel, Section
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -23,6 +26,42 @@ class Addresses(Section):
     reward_control: str = Field("127.0.0.1:7102", description="Control port of the reward server.")
     join_control: str = Field("127.0.0.1:7104", description="Control port of the join.")
     timeout_s: float = Field(60.0, gt=0, description="Deadline of each call.")
+
+
+class Calls(Section):
+    """How the other services are reached, and with which keys. Renewed files hold without a restart."""
+
+    tls: bool = Field(False, description="Encrypt, and check the certificates of the other services.")
+    ca_file: str = Field("", description="PEM file of the authorities that are trusted; empty: those of gRPC.")
+    cert_file: str = Field("", description="PEM file of the certificate shown to servers that ask for one.")
+    key_file: str = Field("", description="PEM file of the certificate's key.")
+    app_bearer_file: str = Field("", description="File of a key for attune.trainer with the scopes generate and score.")
+    control_bearer_file: str = Field("", description="File of a key with the scope control.")
+
+    def app(self) -> Access:
+        """For app ports."""
+        return self._access(self.app_bearer_file)
+
+    def control(self) -> Access:
+        """For control ports."""
+        return self._access(self.control_bearer_file)
+
+    @model_validator(mode="after")
+    def _stands(self) -> Self:
+        try:
+            self.app()
+        except ConfigurationInvalid as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def _access(self, bearer_file: str) -> Access:
+        return Access(
+            tls=self.tls,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            bearer_file=bearer_file,
+        )
 
 
 class RewardUpdate(Section):
@@ -83,7 +122,7 @@ class Gate(Section):
     kl_ceiling: float = Field(8.0, gt=0, description="Most nats a response to the reference; beyond it training stops.")
 
 
-class TrainerSettings(ServiceSettings):
+class TrainerSettings(AccessSettings):
     """Everything the trainer can be told."""
 
     service: ClassVar[str] = "trainer"
@@ -112,6 +151,7 @@ class TrainerSettings(ServiceSettings):
     only_saved_inputs: bool = Field(False, description="Replay saved step inputs and take no other step.")
     keep_revisions: int = Field(20, ge=2, description="Newest revisions whose weights are kept, beside aliased ones.")
     addresses: Addresses = Addresses()
+    calls: Calls = Calls()
     reward: RewardUpdate = RewardUpdate()
     rollouts: Rollouts = Rollouts()
     ppo: PPO = PPO()

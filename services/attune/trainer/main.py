@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from attune.api.trainer.v1 import trainer_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.revisions import ModelName
+from attune.platform.access.settings import open_access
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
@@ -36,10 +38,15 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)
     metrics = new_metrics()
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         registry = Registry(settings.registry)
-        servers = GrpcServers(**settings.addresses.model_dump())
+        servers = GrpcServers(
+            **settings.addresses.model_dump(),
+            app_access=settings.calls.app(),
+            control_access=settings.calls.control(),
+        )
         stack.push_async_callback(servers.close)
         policy = ModelName("policies", settings.policy)
         reward = ModelName("rewards", settings.reward_model)
@@ -50,6 +57,8 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
             host=settings.control.host,
             port=settings.control.port,
             metrics=RpcMetrics(metrics),
+            access=access,
+            scope=Scope.CONTROL,
         )
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_s)

@@ -150,13 +150,15 @@ class PolicyLearner:
         return figures
 
     def sequence_kl(self, rollouts: Sequence[Rollout]) -> float:
-        """KL of the actor to the reference in nats a response, estimated on responses the actor sampled."""
+        """KL of the actor to the reference in nats a response, at the positions of responses the actor sampled."""
         total = 0.0
         with torch.no_grad():
             for part in self._parts(rollouts):
-                logprobs, _ = self._logprobs(self.actor, part)
-                ref_logprobs, _ = self._logprobs(self.reference, part)
-                total += ppo.sequence_kl(logprobs, ref_logprobs, part.mask).item() * len(part.scores)
+                before_response = part.mask[:, 1:]
+                ours, theirs = (
+                    self._logits(model, part)[:, :-1][before_response] for model in (self.actor, self.reference)
+                )
+                total += ppo.next_token_kl(ours, theirs, self.settings.temperature).sum().item()
         return total / len(rollouts)
 
     def _set_advantages(self, parts: list[Part]) -> dict[str, float]:
@@ -248,13 +250,17 @@ class PolicyLearner:
 
     def _logprobs(self, model: nn.Module, part: Part) -> tuple[Tensor, float]:
         """Response-aligned log-probabilities (B, T) at the sampling temperature, and the mean entropy."""
-        # Padded on the right, a causal model needs no attention mask: what comes after cannot be seen.
-        with products_in(self.settings.precision, self._device):
-            logits = model(input_ids=part.input_ids, use_cache=False).logits.float()
-        temperature = self.settings.temperature
+        logits, temperature = self._logits(model, part), self.settings.temperature
         with torch.no_grad():
             mean_entropy = entropy(logits[:, :-1][part.mask[:, 1:]], temperature).mean().item()
         return response_logprobs(logits, part.input_ids, part.mask, temperature), mean_entropy
+
+    def _logits(self, model: nn.Module, part: Part) -> Tensor:
+        """(B, T, V) float32."""
+        # Padded on the right, a causal model needs no attention mask: what comes after cannot be seen.
+        with products_in(self.settings.precision, self._device):
+            logits: Tensor = model(input_ids=part.input_ids, use_cache=False).logits
+        return logits.float()
 
     def _parts(self, rollouts: Sequence[Rollout]) -> list[Part]:
         """Rollouts of similar length as rectangles of at most `tokens_per_micro_batch` tokens, the padding counted."""

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from attune.client import AsyncClient
+from attune.client import Access, AsyncClient
 from attune.client.control import AsyncFeedbackControlClient, AsyncPolicyControlClient, AsyncRewardControlClient
 from attune.domain.errors import (
     AttuneError,
     DeadlineExceeded,
+    DeadlineUnattainable,
     NoRevision,
     Paused,
     QueueFull,
@@ -24,10 +25,19 @@ from attune.domain.errors import (
 from attune.domain.examples import Example
 from attune.domain.generations import Generation, Purpose, Sampling
 from attune.domain.prompts import Prompt
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.deadline import remaining_s
 
-TRANSIENT = (ServerUnavailable, DeadlineExceeded, QueueFull, NoRevision, Paused, RevisionNotLoaded)
+TRANSIENT = (
+    ServerUnavailable,
+    DeadlineExceeded,
+    DeadlineUnattainable,
+    QueueFull,
+    NoRevision,
+    Paused,
+    RevisionNotLoaded,
+)
 PAIRS_PER_CALL = 256
+APP_ID = "attune.trainer"
 R = TypeVar("R")
 
 
@@ -77,12 +87,14 @@ class GrpcServers:
         reward_control: str,
         join_control: str,
         timeout_s: float,
+        app_access: Access | None = None,
+        control_access: Access | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._client = AsyncClient(app_id="attune.trainer", policy_address=policy, reward_address=reward)
-        self._policy = AsyncPolicyControlClient(policy_control)
-        self._reward = AsyncRewardControlClient(reward_control)
-        self._join = AsyncFeedbackControlClient(join_control)
+        self._client = AsyncClient(app_id=APP_ID, policy_address=policy, reward_address=reward, access=app_access)
+        self._policy = AsyncPolicyControlClient(policy_control, access=control_access)
+        self._reward = AsyncRewardControlClient(reward_control, access=control_access)
+        self._join = AsyncFeedbackControlClient(join_control, access=control_access)
 
     async def rollout(self, prompt: Prompt, sampling: Sampling, revision: str) -> Generation:
         asked = self._client.generate(

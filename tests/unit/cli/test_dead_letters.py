@@ -63,11 +63,11 @@ def test_letters_are_listed_with_place_time_and_reason(runner: CliRunner, tmp_pa
 @pytest.mark.usefixtures("log")
 def test_some_letters_are_chosen(runner: CliRunner, tmp_path: Path) -> None:
     done = invoke(runner, tmp_path, "list", "--reason", "ENTRY_INVALID", "--limit", "1", "--json")
-    found = json.loads(done.output)
+    found = json.loads(done.stdout)
     assert [letter["place"] for letter in found["letters"]] == ["attune.feedback/0@3[0]"]
     assert found["letters"][0]["time"] == NOON_S
     assert found["reasons"] == {"ENTRY_INVALID": 2}
-    assert json.loads(invoke(runner, tmp_path, "list", "--place", "elsewhere", "--json").output)["letters"] == []
+    assert json.loads(invoke(runner, tmp_path, "list", "--place", "elsewhere", "--json").stdout)["letters"] == []
 
 
 def test_letters_go_back_without_erased_people(runner: CliRunner, tmp_path: Path, log: SqliteEventLog) -> None:
@@ -78,7 +78,7 @@ def test_letters_go_back_without_erased_people(runner: CliRunner, tmp_path: Path
     assert invoke(runner, tmp_path, "replay", input="n\n").exit_code == 1
     assert written(log) == []
     done = invoke(runner, tmp_path, "replay", "--yes", "--reason", "ENTRY_INVALID", "--json")
-    assert json.loads(done.output) == {"written": 1, "erased": 1, "whole_records": 0}
+    assert json.loads(done.stdout) == {"written": 1, "erased": 1, "whole_records": 0}
     assert written(log) == [an_event(1).event_id]
 
 

@@ -47,3 +47,4 @@ def test_bars() -> None:
         "failed_requests 1 > 0",
     ]
     assert missed_bars(good | {"kl": float("nan")}) == ["kl nan > 5.0"]
+    assert missed_bars(good | {"freshness_p50_s": None}) == ["freshness_p50_s was not measured"]

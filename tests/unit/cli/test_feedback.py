@@ -48,7 +48,7 @@ def test_an_event_of_the_same_id_is_told_to_be_known(runner: CliRunner, server: 
     arguments = ["rate", FIRST, "1", "--subject", "ann", "--event-id", event_id, "--feedback-address", server.address]
     runner.invoke(feedback, arguments)
     done = runner.invoke(feedback, [*arguments, "--json"])
-    assert json.loads(done.output)["is_repeat"] is True
+    assert json.loads(done.stdout)["is_repeat"] is True
 
 
 def test_a_person_must_be_named(runner: CliRunner) -> None:
@@ -73,7 +73,7 @@ def test_a_person_is_erased_after_a_question(runner: CliRunner) -> None:
     assert "2 examples" in done.output
     assert "shop/ann" in done.output
     assert "dropped their words by 2026-01-02" in done.output
-    assert json.loads(as_json.output)["examples_erased"] == 2
+    assert json.loads(as_json.stdout)["examples_erased"] == 2
 
 
 @pytest.mark.parametrize(("service", "key"), [("ingest", "queue_events"), ("join", "pending_ttl_s")])

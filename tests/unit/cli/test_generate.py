@@ -22,7 +22,7 @@ def test_texts_are_printed(runner: CliRunner, server: SmallServer) -> None:
 def test_json_is_one_last_line(runner: CliRunner, server: SmallServer) -> None:
     arguments = ["Hello", "--json", "--revision", "7", "--seed", "3", "--stop", "x", "--subject", "ana", "--text"]
     done = runner.invoke(generate, [*arguments, "--policy-address", server.address])
-    said = json.loads(done.output.splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
     assert said["recorded"] is True
     assert said["completions"][0]["text"] == "one"
     (request,) = server.policy.script.seen

@@ -14,5 +14,5 @@ def test_a_move_is_asked_for_and_printed(runner: CliRunner) -> None:
         arguments = ["7", "--reason", "better", "--actor", "ana", "--json", "--trainer-address", server.address]
         done = runner.invoke(promote, arguments)
     assert done.exit_code == 0, done.output
-    said = json.loads(done.output)
+    said = json.loads(done.stdout)
     assert (said["revision"], said["actor"], said["reason"]) == ("7", "ana", "better")

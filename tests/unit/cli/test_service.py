@@ -76,7 +76,7 @@ def test_another_command_may_take_the_settings_of_a_service(runner: CliRunner) -
         click.echo(f"{settings.name} {twice}")
 
     shown = runner.invoke(clean, ["--set", "name=flag", "--twice"], env={"ATTUNE_BAKERY_NAME": "environment"})
-    assert shown.output == "flag True\n"
+    assert shown.stdout == "flag True\n"
     assert isinstance(runner.invoke(clean, ["--set", "nmae=x"]).exception, ConfigurationInvalid)
 
 

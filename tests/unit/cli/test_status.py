@@ -23,7 +23,7 @@ def test_all_serving(runner: CliRunner) -> None:
     assert REVISION in table.output
     assert "…" not in table.output
     assert "lag records: 3" in table.output
-    rows = {row["service"]: row for row in json.loads(as_json.output)}
+    rows = {row["service"]: row for row in json.loads(as_json.stdout)}
     assert [row["error"] for row in rows.values()] == [""] * 5
     assert rows["policy"]["facts"]["live_revision"] == REVISION
     assert rows["feedback join"]["facts"]["states"] == {"JOINED": 11}
@@ -37,7 +37,7 @@ def test_who_is_away_is_named_and_the_exit_status_says_so(runner: CliRunner) -> 
         away = [part for name in SERVERS[3:] for part in (f"--{name}-address", "127.0.0.1:1")]
         done = runner.invoke(status, [*where, *away, "--json", "--timeout", "0.5"])
     assert done.exit_code == 1
-    errors = {row["service"]: row["error"] for row in json.loads(done.output)}
+    errors = {row["service"]: row["error"] for row in json.loads(done.stdout)}
     assert errors["policy"] == ""
     assert "NOT_SERVING" in errors["feedback ingest"]
     assert "UNAVAILABLE" in errors["trainer"]

@@ -50,7 +50,7 @@ def test_every_service_finds_the_others(tmp_path: Path) -> None:
 def test_free_ports_are_all_different_and_saved(tmp_path: Path) -> None:
     endpoints = Endpoints.free()
     ports = [port for uses in endpoints.ports.values() for port in uses.values()]
-    assert len(set(ports)) == len(ports) == 13
+    assert len(set(ports)) == len(ports) == 14
     endpoints.save(tmp_path)
     saved = json.loads((tmp_path / "endpoints.json").read_text())
     assert saved["policy"]["app"] == endpoints.address("policy", "app")

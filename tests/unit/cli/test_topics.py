@@ -28,7 +28,7 @@ def test_create_then_check_then_find_what_was_changed(runner: CliRunner, broker:
     found = runner.invoke(topics, ["check", *cluster, "--json"])
     assert found.exit_code == 1
     difference = {"topic": name, "setting": "cleanup.policy", "wanted": "delete", "found": "compact"}
-    assert json.loads(found.output) == {"made": [], "differences": [difference]}
+    assert json.loads(found.stdout) == {"made": [], "differences": [difference]}
     table = runner.invoke(topics, ["create", *cluster], env={"COLUMNS": "200"})
     assert table.exit_code == 1
     assert "cleanup.policy" in table.output

@@ -25,7 +25,7 @@ def test_happenings_are_lines_for_people_or_of_json(runner: CliRunner) -> None:
     with running_control_server() as server:
         where = ["--trainer-address", server.address]
         lines = runner.invoke(watch, where).output.splitlines()
-        as_json = [json.loads(line) for line in runner.invoke(watch, [*where, "--json"]).output.splitlines()]
+        as_json = [json.loads(line) for line in runner.invoke(watch, [*where, "--json"]).stdout.splitlines()]
     assert [line.partition("  ")[2] for line in lines] == [
         "step 1  policy promoted  policies/support/revisions/2  win_rate 0.625",
         "step 2  policy rejected  policies/support/revisions/3  KL exceeded  win_rate 0.25",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from attune.api.types.v1 import prompts_pb2
 from attune.domain.errors import InvalidInput
-from attune.domain.prompts import MAX_PROMPT_CHARACTERS, Message, Prompt, is_held_out
+from attune.domain.prompts import MAX_PROMPT_CHARACTERS, Message, Prompt, conversation_from_json, is_held_out
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.domain.made import prompts
@@ -64,3 +66,29 @@ def test_the_share_is_about_what_is_asked() -> None:
     assert held_out / 4000 == pytest.approx(0.2, abs=0.03)
     assert not any(is_held_out(Prompt.user(f"question {i}").hash, 0.0) for i in range(100))
     assert all(is_held_out(Prompt.user(f"question {i}").hash, 1.0) for i in range(100))
+
+
+@given(prompts)
+def test_a_conversation_is_read_from_json(prompt: Prompt) -> None:
+    text = json.dumps([{"role": m.role, "content": m.content} for m in prompt.messages])
+    assert conversation_from_json(text, "messages") == prompt.to_proto().conversation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        "[" * 100_000,
+        '[{"role": "user"}]',
+        '[{"role": "user", "content": 3}]',
+        '[{"role": "user", "content": "\\ud800"}]',
+        '[{"role": "user", "content": "x", "name": "ada"}]',
+    ],
+    ids=range(8),
+)
+def test_what_is_no_conversation_is_refused_by_field(text: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        conversation_from_json(text, "messages")
+    assert [v.field for v in raised.value.violations] == ["messages"]

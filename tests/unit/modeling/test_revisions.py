@@ -68,6 +68,7 @@ def test_stable_makes_weights_live_and_keeps_the_previous(revisions: LoadedRevis
     assert (before.name, before.model) == (name(1), name(1).upper())
     assert revisions.get().model == name(2).upper()
     assert revisions.names == (name(1), name(2))
+    assert revisions.aliases == {"stable": name(2)}
     revisions.follow("stable", name(3))
     assert revisions.names == (name(2), name(3))
     assert shelf.loads == [name(1), name(2), name(3)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from attune.domain.errors import CheckpointRefused, RegistryCorrupt, RevisionNotLoaded
-from attune.domain.revisions import ModelName
+from attune.domain.errors import CheckpointRefused, RegistryCorrupt, RevisionNotLoaded, RevisionUnknown
+from attune.domain.revisions import ModelName, RevisionName
 from attune.modeling.served import ServedRevisions, SwapMetrics
 from attune.platform.registry.registry import Registry
 from prometheus_client import CollectorRegistry
@@ -70,6 +70,13 @@ async def test_the_first_tokenizer_binds_the_later_ones(server: Server) -> None:
     await server.promote("two")
     assert server.asked_hashes[0] is None
     assert server.asked_hashes[1]
+
+
+async def test_it_tells_when_a_revision_was_made(server: Server) -> None:
+    name = RevisionName.parse(await server.promote("one"))
+    assert server.served.create_time(str(name)) == server.registry.manifest(name).create_time
+    with pytest.raises(RevisionUnknown):
+        server.served.create_time(str(MODEL.revision(7)))
 
 
 async def test_a_refused_revision_leaves_everything_as_it_was(server: Server) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 from attune.domain.errors import ConfigurationInvalid
-from attune.platform.config import AppPort, ControlPort, LogLevel, Section, ServiceSettings, listing, load_settings
+from attune.platform.config import LogLevel, Section, ServiceSettings, listing, load_settings
 from pydantic import Field, SecretStr, ValidationError
 
 
@@ -128,10 +128,3 @@ def test_a_secret_comes_from_the_environment_or_a_file_never_from_a_flag(tmp_pat
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         load().name = "other"  # type: ignore[misc]
-
-
-def test_a_control_port_stays_on_loopback() -> None:
-    assert AppPort(host="0.0.0.0", port=1).host == "0.0.0.0"
-    with pytest.raises(ValidationError):
-        ControlPort(host="0.0.0.0", port=1)
-    assert ControlPort(host="::1", port=1).host == "::1"

@@ -13,17 +13,21 @@ import torch
 from attune.api.events.v1 import events_pb2
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.client import NO_RETRY, AsyncClient
+from attune.domain.access import Scope
 from attune.domain.generations import Generation, Sampling
 from attune.domain.revisions import ModelName
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
+from attune.platform.access.settings import OPEN, Access
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
+from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine, EngineLimits
+from attune.policy.inference import PolicyInference
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.revisions import policy_revisions
@@ -94,22 +98,33 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, limits: EngineLimits | None = None, log: MemoryEventLog | None = None, family: str = "llama"
+    folder: Path,
+    *,
+    limits: EngineLimits | None = None,
+    log: MemoryEventLog | None = None,
+    family: str = "llama",
+    access: Access = OPEN,
 ) -> AsyncIterator[Server]:
-    """A server whose revision 1 is live."""
+    """A server whose revision 1 is live; `access` is asked for at its app port."""
     shop, log = Shop(folder), log or MemoryEventLog()
     await shop.promote(shop.publish(family=family))
     engine = Engine(limits or EngineLimits(), shop.metrics)
     with Recorder(log.producer(Topic.GENERATIONS), shop.metrics) as recorder:
         writer = Writer(shop.revisions.loaded, engine, recorder, shop.metrics)
         servicer = PolicyServicer(writer, Sampling(max_tokens=12))
+        inference = PolicyInference("support", writer, Sampling(max_tokens=12), "default")
         hints: list[int] = []
         control_servicer = PolicyControlServicer(engine, shop.revisions, lambda: hints.append(1))
         app = RpcServer(
-            {"app": lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server)},
+            {
+                "app": lambda server: policy_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, server),
+                "inference": InferenceServicer(inference, shop.revisions.loaded).register,
+            },
             host="127.0.0.1",
             port=0,
             metrics=RpcMetrics(shop.measured),
+            access=access,
+            scope=Scope.GENERATE,
         )
         control = RpcServer(
             {

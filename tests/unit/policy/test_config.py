@@ -20,9 +20,15 @@ def test_the_defaults_hold() -> None:
 
 def test_what_is_said_reaches_sampling_and_engine() -> None:
     flags = ["defaults.max_tokens=7", "defaults.top_p=0.5", "engine.running=2", "engine.queued=3"]
+    flags += ["engine.stream_tokens=4", "engine.stream_s=0.5"]
     settings = load_settings(PolicySettings, flags)
     assert settings.defaults.sampling() == Sampling(max_tokens=7, top_p=0.5)
-    assert settings.engine.limits() == EngineLimits(2, 3)
+    assert settings.engine.limits() == EngineLimits(2, 3, 4, 0.5)
+
+
+def test_the_http_door_may_open_to_others_as_the_app_port_may() -> None:
+    settings = load_settings(PolicySettings, ["http.host=0.0.0.0", "http.port=7301", "app.host=0.0.0.0"])
+    assert (settings.http.host, settings.http.port, settings.http.limits(1.0).timeout_s) == ("0.0.0.0", 7301, 600.0)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import torch
-from attune.domain.errors import PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.errors import DeadlineUnattainable, PromptTooLong, QueueFull, ServerUnavailable
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.revisions import Held
-from attune.policy.engine import Engine, EngineLimits, Job, Tokens
+from attune.policy.engine import Engine, EngineLimits, Job
 from attune.policy.metrics import PolicyMetrics
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
@@ -49,9 +51,16 @@ class Running:
         return self.measured.get_sample_value(name) or 0.0
 
 
-def job(policy: LoadedPolicy, *, prompt: tuple[int, ...] = (5, 6, 7), purpose: Purpose = Purpose.USER, **how) -> Job:
+def job(
+    policy: LoadedPolicy,
+    *,
+    prompt: tuple[int, ...] = (5, 6, 7),
+    purpose: Purpose = Purpose.USER,
+    deadline: float = math.inf,
+    **how,
+) -> Job:
     sampling = Sampling(**({"max_tokens": 8, "seed": 3} | how))
-    return Job(Held("policies/support/revisions/1", policy), prompt, sampling, purpose)
+    return Job(Held("policies/support/revisions/1", policy), prompt, sampling, purpose, deadline=deadline)
 
 
 async def tokens(engine: Engine, asked: Job) -> dict[int, list[int]]:
@@ -99,27 +108,6 @@ async def test_the_eos_ends_a_completion_and_is_part_of_it(tmp_path: Path) -> No
     assert all(eos not in event.token_ids for event in ended if event.finish_reason is FinishReason.LENGTH)
 
 
-async def streamed(running: Running, policy: LoadedPolicy, **how) -> list[Tokens]:
-    async with aclosing(running.engine.generate(Job(**vars(job(policy, **how)) | {"is_streaming": True}))) as events:
-        return [event async for event in events]
-
-
-async def test_a_stream_tells_each_token_while_there_is_room_for_messages(policy: LoadedPolicy) -> None:
-    async with Running(EngineLimits(reports_per_s=1e9)) as running:
-        found = await streamed(running, policy)
-    assert [len(event.token_ids) for event in found] == [1] * 8
-
-
-async def test_tokens_gather_once_messages_are_many_and_none_is_lost(policy: LoadedPolicy) -> None:
-    async with Running(EngineLimits(reports_per_s=1e-3)) as running:
-        whole = await tokens(running.engine, job(policy))
-        found = await streamed(running, policy)
-    assert [len(event.token_ids) for event in found] == [1, 7]
-    assert [event.finish_reason for event in found] == [None, FinishReason.LENGTH]
-    assert [token for event in found for token in event.token_ids] == whole[0]
-    assert all(len(event.logprobs) == len(event.token_ids) for event in found)
-
-
 async def test_users_go_before_rollouts(policy: LoadedPolicy) -> None:
     async with Running(EngineLimits(running=1)) as running:
         running.engine.pause("so that both wait")
@@ -136,6 +124,107 @@ async def test_users_go_before_rollouts(policy: LoadedPolicy) -> None:
         running.engine.resume()
         await asyncio.gather(*asked)
     assert order == ["user", "rollout 0", "rollout 1", "rollout 2"]
+
+
+async def test_small_rollouts_do_not_overtake_a_large_user(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=4)) as running:
+        running.engine.pause("so that all wait")
+        order: list[str] = []
+
+        async def ask(name: str, **how) -> None:
+            await tokens(running.engine, job(policy, **how))
+            order.append(name)
+
+        asked = [asyncio.create_task(ask("small user", completions=2, max_tokens=20))]
+        asked.append(asyncio.create_task(ask("large user", completions=4)))
+        asked += [asyncio.create_task(ask("rollout", purpose=Purpose.ROLLOUT)) for _ in range(4)]
+        await eventually(lambda: running.engine.queued_completions == 10)
+        running.engine.resume()
+        await asyncio.gather(*asked)
+    assert order == ["small user", "large user", *["rollout"] * 4]
+
+
+async def test_a_queue_full_of_rollouts_refuses_no_user(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(queued=2)) as running:
+        running.engine.pause("so that they wait")
+        rollouts = asyncio.create_task(tokens(running.engine, job(policy, completions=2, purpose=Purpose.ROLLOUT)))
+        await eventually(lambda: running.engine.queued_completions == 2)
+        with pytest.raises(QueueFull):
+            await tokens(running.engine, job(policy, purpose=Purpose.ROLLOUT))
+        user = asyncio.create_task(tokens(running.engine, job(policy)))
+        await eventually(lambda: running.engine.queued_completions == 3)
+        running.engine.resume()
+        assert (len(await user), len(await rollouts)) == (1, 2)
+
+
+async def learn_the_pace(policy: LoadedPolicy, running: Running) -> None:
+    """Answers some, one after another, and then holds what comes."""
+    await asyncio.gather(*(tokens(running.engine, job(policy)) for _ in range(4)))
+    running.engine.pause("so that jobs wait")
+
+
+async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1)) as running:
+        await learn_the_pace(policy, running)
+        before = running.sample("attune_generation_tokens_total")
+        first = asyncio.create_task(tokens(running.engine, job(policy, max_tokens=50)))
+        await eventually(lambda: running.engine.queued_completions == 1)
+        with pytest.raises(DeadlineUnattainable) as raised:
+            await tokens(running.engine, job(policy, deadline=time.monotonic()))
+        assert raised.value.retry_after_s
+        patient = asyncio.create_task(tokens(running.engine, job(policy, deadline=time.monotonic() + 60)))
+        await eventually(lambda: running.engine.queued_completions == 2)
+        running.engine.resume()
+        assert (len((await first)[0]), len((await patient)[0])) == (50, 8)
+        assert running.sample("attune_generation_tokens_total") == before + 58
+
+
+async def test_rollouts_that_wait_do_not_count_against_a_users_deadline(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1)) as running:
+        running.engine._pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
+        running.engine._pace.saw_end(1, 1)
+        running.engine.pause("so that jobs wait")
+        rollout = asyncio.create_task(tokens(running.engine, job(policy, max_tokens=50, purpose=Purpose.ROLLOUT)))
+        await eventually(lambda: running.engine.queued_completions == 1)
+        deadline = time.monotonic() + 30
+        with pytest.raises(DeadlineUnattainable):
+            await tokens(running.engine, job(policy, deadline=deadline, purpose=Purpose.ROLLOUT))
+        user = asyncio.create_task(tokens(running.engine, job(policy, deadline=deadline)))
+        await eventually(lambda: user.done() or running.engine.queued_completions == 2)
+        running.engine.resume()
+        assert (len((await user)[0]), len((await rollout)[0])) == (8, 50)
+
+
+async def test_who_waited_past_the_deadline_is_refused_before_the_prompt_is_read(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1)) as running:
+        await learn_the_pace(policy, running)
+        before, deadline = running.sample("attune_generation_tokens_total"), time.monotonic() + 0.1
+        late = asyncio.create_task(tokens(running.engine, job(policy, deadline=deadline)))
+        await eventually(lambda: time.monotonic() > deadline)
+        running.engine.resume()
+        with pytest.raises(DeadlineUnattainable):
+            await late
+        assert running.sample("attune_generation_tokens_total") == before
+        assert len((await tokens(running.engine, job(policy)))[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        (EngineLimits(stream_tokens=8, stream_s=3600), [1, 8, 8, 3]),
+        (EngineLimits(stream_tokens=1, stream_s=3600), [1] * 20),
+        (EngineLimits(stream_tokens=1000, stream_s=0), [1] * 20),
+    ],
+    ids=["by eights", "by ones", "at once"],
+)
+async def test_a_stream_is_told_of_tokens_in_company(
+    policy: LoadedPolicy, limits: EngineLimits, sizes: list[int]
+) -> None:
+    whole = Job(**vars(job(policy, max_tokens=20)) | {"is_streaming": True})
+    async with Running(limits) as running, aclosing(running.engine.generate(whole)) as events:
+        found = [event async for event in events]
+    assert [len(event.token_ids) for event in found] == sizes
+    assert [len(event.logprobs) for event in found] == sizes
 
 
 async def test_a_pause_holds_the_queue_and_lets_running_ones_end(policy: LoadedPolicy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 
 import pytest
@@ -9,7 +10,7 @@ from attune.domain.errors import PromptTooLong
 from attune.domain.generations import GenerateRequest, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
-from attune.policy.writer import Delta, Written
+from attune.policy.writer import Delta, Writer, Written
 from unit.policy.serving import Server
 
 
@@ -46,3 +47,23 @@ async def test_closing_early_cancels_and_releases(server: Server) -> None:
     assert server.recorded() == []
     found = [step async for step in server.writer.write(request(generation_id=chosen), is_streaming=False)]
     assert isinstance(found[-1], Written)
+
+
+@pytest.mark.parametrize("log_texts", [False, True], ids=["unasked", "asked for"])
+async def test_texts_are_logged_only_if_asked_for(
+    server: Server, log_texts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = server.shop
+    writer = Writer(shop.revisions.loaded, server.engine, server.recorder, shop.metrics, log_texts=log_texts)
+    with caplog.at_level(logging.DEBUG):
+        found = [step async for step in writer.write(request(), is_streaming=True)]
+        long = GenerateRequest("test", Prompt.user("Where is it? " * 99), Sampling())
+        with pytest.raises(PromptTooLong):
+            [step async for step in writer.write(long, is_streaming=False)]
+    (written,) = [step for step in found if isinstance(step, Written)]
+    said = [record.getMessage() for record in caplog.records]
+    if log_texts:
+        assert [f"{completion.text!r}" in said[0] for completion in written.generation.completions] == [True, True]
+        assert ["Where is it?" in line for line in said] == [True]
+    else:
+        assert not any("Where is it?" in line for line in said)

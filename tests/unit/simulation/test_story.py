@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from attune.api.trainer.v1 import trainer_pb2
 from attune.cli.supervisor import Endpoints, Supervisor, settings_of
 from attune.domain.errors import ServerUnavailable
 from attune.modeling.loading import PolicyShape
 from attune.platform.registry.registry import Registry
 from attune.simulation.recipe import Recipe
 from attune.simulation.report import write_report
-from attune.simulation.story import Stage, Story, _rounded, _until
+from attune.simulation.story import Stage, Story, _rounded, _settle, _until
 from attune.simulation.users import Customs
 
 TINY = replace(
@@ -87,5 +88,32 @@ async def test_waiting_has_an_end() -> None:
         await _until(never, 0.01)
 
 
+@dataclass
+class Phases:
+    """A trainer as settling sees it: its phases, one a question."""
+
+    left: list[int]
+    paused_for: str = ""
+
+    async def pause(self, reason: str) -> None:
+        self.paused_for = reason
+
+    async def status(self) -> trainer_pb2.GetStatusResponse:
+        return trainer_pb2.GetStatusResponse(phase=trainer_pb2.Phase.ValueType(self.left.pop(0)))
+
+
+@pytest.mark.parametrize("last", [trainer_pb2.PHASE_PAUSED, trainer_pb2.PHASE_STOPPED])
+async def test_it_settles_when_the_trainer_rests_or_has_stopped_itself(last: int) -> None:
+    trainer = Phases([trainer_pb2.PHASE_GATE, last])
+    await _settle(trainer)
+    assert trainer.paused_for
+    assert not trainer.left
+
+
 def test_figures_are_rounded_at_any_depth() -> None:
-    assert _rounded({"a": 1 / 3, "b": {"c": 2 / 3}, "n": 3}) == {"a": 0.3333, "b": {"c": 0.6667}, "n": 3}
+    assert _rounded({"a": 1 / 3, "b": {"c": 2 / 3}, "n": 3, "none": math.nan}) == {
+        "a": 0.3333,
+        "b": {"c": 0.6667},
+        "n": 3,
+        "none": None,
+    }

@@ -64,3 +64,15 @@ async def test_the_addresses_are_those_that_the_servers_take():
 def test_what_cannot_hold_is_refused_by_its_key(flag):
     with pytest.raises(ConfigurationInvalid, match=flag.partition("=")[0]):
         load(flag)
+
+
+def test_calls_show_the_key_made_for_the_port():
+    calls = load("calls.app_bearer_file=app.key", "calls.control_bearer_file=control.key", "calls.tls=true").calls
+    assert (calls.app().bearer_file, calls.control().bearer_file) == ("app.key", "control.key")
+    assert calls.app().tls
+    assert calls.control().tls
+
+
+def test_certificates_without_tls_are_refused():
+    with pytest.raises(ConfigurationInvalid, match="need tls"):
+        load("calls.ca_file=ca.pem")

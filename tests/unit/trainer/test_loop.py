@@ -153,13 +153,13 @@ async def test_a_restart_does_not_lift_a_stop_but_a_person_does(tmp_path, server
     s = settings(tmp_path, gate={"prompts": 8, "kl_ceiling": 1e-9})
     async with Running(s, servers) as running:
         await eventually(lambda: running.loop.workspace.phase == "stopped", timeout_s=60)
+    s = settings(tmp_path, gate={"prompts": 8, "kl_ceiling": 50.0})  # so that nothing stops it again
     async with Running(s, servers) as running:
         w = running.loop.workspace
         await eventually(lambda: w.phase == "stopped", timeout_s=20)
         assert "KL exceeded its ceiling" in running.loop.reason
         running.loop.resume()
         await eventually(lambda: w.phase not in ("stopped", "paused"), timeout_s=20)
-        running.loop.pause("so that nothing stops it again")
     assert open_loop(s, servers, asyncio.Event()).workspace.stop_reason == ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -17,13 +16,8 @@ from attune.domain.errors import NoRevision, ServerUnavailable
 from attune.platform.registry.registry import Registry
 from attune.trainer.main import main
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.processes import free_port
 from support.training import POLICY, publish_first, settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

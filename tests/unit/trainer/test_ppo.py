@@ -266,6 +266,27 @@ def test_sequence_kl_sums_over_tokens_and_averages_over_responses() -> None:
     assert ppo.sequence_kl(logp, ref, mask).item() == pytest.approx((3.0 + 3.0) / 2)
 
 
+def test_next_token_kl_is_the_expectation_of_k1_and_varies_less() -> None:
+    torch.manual_seed(0)
+    logits, ref_logits = torch.randn(1, 50), torch.randn(1, 50)
+    p, logp, ref = logits.softmax(-1)[0], logits.log_softmax(-1)[0], ref_logits.log_softmax(-1)[0]
+    exact = ppo.next_token_kl(logits, ref_logits)
+    assert exact.shape == (1,)
+    assert exact.item() == pytest.approx((p * (logp - ref)).sum().item(), rel=1e-5)
+    drawn = torch.multinomial(p, 4000, replacement=True)
+    k1 = ppo.kl_k1(logp[drawn], ref[drawn])
+    assert k1.mean().item() == pytest.approx(exact.item(), abs=4 * k1.std().item() / 4000**0.5)
+    assert k1.std() > 0.5
+
+
+def test_next_token_kl_takes_the_temperature() -> None:
+    logits, ref_logits = torch.tensor([[0.0, 2.0]]), torch.tensor([[2.0, 0.0]])
+    assert ppo.next_token_kl(logits, ref_logits, 2.0).item() == pytest.approx(
+        ppo.next_token_kl(logits / 2, ref_logits / 2).item()
+    )
+    assert ppo.next_token_kl(logits, logits, 0.5).item() == 0.0
+
+
 def test_kl_loss_is_the_mean_of_half_squares_and_spares_the_reference() -> None:
     logp, ref = t(LOGP).requires_grad_(), t(REF).requires_grad_()
     loss = ppo.kl_loss(logp, ref, full(LOGP))

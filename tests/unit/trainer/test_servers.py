@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from attune.api.policy.v1 import control_pb2 as policy_pb2
 from attune.api.reward.v1 import reward_pb2
-from attune.domain.errors import EpochSuperseded, NoRevision, QueueFull, ServerUnavailable
+from attune.client import Access
+from attune.domain.access import Scope
+from attune.domain.errors import EpochSuperseded, NoRevision, QueueFull, ServerUnavailable, Unauthenticated
 from attune.domain.generations import Purpose, Sampling
 from attune.domain.prompts import Prompt
-from attune.trainer.servers import PAIRS_PER_CALL, TRANSIENT, GrpcServers
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.platform.access.settings import Access as ServerAccess
+from attune.trainer.servers import APP_ID, PAIRS_PER_CALL, TRANSIENT, GrpcServers
 from unit.client.control_servers import SmallModelServer, running_control_server
 from unit.client.servers import SmallServer
 from unit.platform.rpc.echo import echo
@@ -120,3 +125,23 @@ def test_what_passes_is_waited_out(error: Exception) -> None:
 
 def test_a_deposed_trainer_does_not_wait() -> None:
     assert not isinstance(EpochSuperseded("deposed"), TRANSIENT)
+
+
+async def test_each_port_is_called_with_the_key_made_for_it(tmp_path: Path) -> None:
+    (app_key, app_kept) = new_key(APP_ID, ["generate", "score"])
+    write_keys(tmp_path / "keys.json", [app_kept])
+
+    async def one(request, context) -> reward_pb2.ScoreResponse:
+        return reward_pb2.ScoreResponse(revision="r", scores=[reward_pb2.Score(raw=1.0, normalised=2.0)])
+
+    names = ("policy", "policy_control", "reward", "reward_control", "join_control")
+    async with echo(one, access=ServerAccess(KeyStore(tmp_path / "keys.json")), scope=Scope.SCORE) as running:
+        addresses = dict.fromkeys(names, running.server.address)
+        app, control = Access(bearer=app_key), Access(bearer="another")
+        right = GrpcServers(**addresses, timeout_s=10.0, app_access=app, control_access=control)
+        wrong = GrpcServers(**addresses, timeout_s=10.0, app_access=control, control_access=app)
+        assert await right.score("r", [(Prompt.user("hi"), "x")]) == [2.0]
+        with pytest.raises(Unauthenticated):
+            await wrong.score("r", [(Prompt.user("hi"), "x")])
+        await right.close()
+        await wrong.close()

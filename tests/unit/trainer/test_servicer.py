@@ -6,8 +6,9 @@ import grpc
 import pytest
 from attune.api.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from attune.domain.errors import InvalidInput, NoRevision
+from attune.platform.deadline import remaining_s
 from attune.platform.registry.registry import Registry
-from attune.platform.rpc.interceptors import RpcMetrics, remaining_s
+from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.trainer.servicer import PHASES, TrainerServicer
 from prometheus_client import CollectorRegistry

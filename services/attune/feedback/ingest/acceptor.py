@@ -28,7 +28,7 @@ from attune.feedback.ingest.records import records
 from attune.platform.events.log import Producer
 
 RETRY_AFTER_S = 1.0
-KIB, MIB = 1024, 1024 * 1024
+MIB = 1024 * 1024
 
 logger = logging.getLogger(__name__)
 

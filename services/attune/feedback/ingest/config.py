@@ -6,29 +6,24 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from attune.platform.config import AppPort, LogLevel, Section
+from attune.platform.access.settings import AccessSettings
+from attune.platform.config import AppPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.web.settings import HttpPort
 
 
-class HttpSettings(Section):
-    """Where apps without gRPC call, and browsers. Without a port there is no such door."""
+class HttpSettings(HttpPort):
+    """The HTTP door, with those who may come through it."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys.")
-    port: int | None = Field(None, ge=0, le=65535, description="Port; 0 takes a free one.")
-    origins: str = Field("", description="Origins of pages whose browsers may call, with commas between; * is all.")
-    app_keys: SecretStr = Field(SecretStr(""), description='Keys of apps, as JSON: {"APP": ["KEY", ...]}.')
-    app_keys_file: str = Field("", description="File that holds them instead.")
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs keys or token keys.")
     token_keys: SecretStr = Field(
         SecretStr(""), description='Secrets that sign feedback tokens, as JSON: {"APP": {"KEY ID": "SECRET"}}.'
     )
     token_keys_file: str = Field("", description="File that holds them instead.")
     max_token_s: float = Field(24 * 3600.0, gt=0, description="Longest lifetime of a feedback token.")
-    max_body_kib: int = Field(1024, ge=1, description="Largest body.")
-    max_requests: int = Field(256, ge=1, description="Most requests at once; more are refused.")
-    timeout_s: float = Field(10.0, gt=0, description="How long a request may take.")
 
 
-class IngestSettings(EventLogSettings):
+class IngestSettings(EventLogSettings, AccessSettings):
     """Everything ingest can be told."""
 
     service: ClassVar[str] = "ingest"
@@ -46,4 +41,5 @@ class IngestSettings(EventLogSettings):
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
     max_timeout_s: float = Field(60.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
     max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream.")
+    notice_s: float = Field(0.0, ge=0, description="How long calls are still taken once NOT_SERVING is said.")
     grace_s: float = Field(10.0, ge=0, description="How long calls may still finish after a stop was asked for.")

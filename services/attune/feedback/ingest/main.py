@@ -11,20 +11,23 @@ from contextlib import AsyncExitStack, contextmanager
 
 import uvloop
 
-from attune.feedback.ingest.acceptor import KIB, MIB, Acceptor
+from attune.domain.access import Scope
+from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.feedback.ingest.web.credentials import load_credentials
-from attune.feedback.ingest.web.door import HttpDoor
+from attune.feedback.ingest.web.door import FeedbackDoor
+from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.web.server import HttpMetrics, HttpServer
 
 log = logging.getLogger(__name__)
 OPTIONS = [("grpc.max_receive_message_length", 4 * MIB)]
@@ -38,6 +41,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Serves until the stop or the first failure."""
     set_up_logging(settings.log_level)
     metrics = new_metrics()
+    access = open_access(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
@@ -59,39 +63,46 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             host=settings.app.host,
             port=settings.app.port,
             metrics=RpcMetrics(metrics),
+            access=access,
+            scope=Scope.FEEDBACK,
             max_deadline_s=settings.max_timeout_s,
             max_stream_s=settings.max_stream_s,
+            max_connection_age_s=settings.app.max_connection_age_s,
             options=OPTIONS,
         )
-        door = new_door(settings, intake, counts)
+        door = new_door(settings, access, intake, HttpMetrics(metrics))
         await server.start()
         try:
             if door:
                 await door.start(settings.http.host, settings.http.port or 0)
+                door.set_serving(True)
             await server.set_serving(True)
             stack.enter_context(tuned_interpreter())
-            log.info("ingest serves on %s%s", server.address, f" and http://{door.address}" if door else "")
+            log.info("ingest serves on %s%s", server.address, f" and {access.scheme}://{door.address}" if door else "")
             await until_stopped(stop, [acceptor.failure(), trim_regularly(producer, settings.trim_interval_s)])
         finally:
-            servicer.drain()
-            await asyncio.gather(server.stop(settings.grace_s), *([door.stop()] if door else []))
+            await _stop(settings, server, servicer, door)
 
 
-def new_door(settings: IngestSettings, intake: Intake, metrics: IngestMetrics) -> HttpDoor | None:
+async def _stop(
+    settings: IngestSettings, server: RpcServer, servicer: FeedbackServicer, door: HttpServer | None
+) -> None:
+    """Both doors say NOT_SERVING, go on for the notice, and end what they have taken."""
+    stopping = asyncio.ensure_future(server.stop(settings.grace_s, settings.notice_s))
+    if door:
+        door.set_serving(False)
+    await asyncio.sleep(settings.notice_s)
+    servicer.drain()
+    await asyncio.gather(stopping, *([door.stop()] if door else []))
+
+
+def new_door(settings: IngestSettings, access: Access, intake: Intake, metrics: HttpMetrics) -> HttpServer | None:
     """The HTTP door, if the settings give it a port. ConfigurationInvalid for keys that do not hold."""
     http = settings.http
     if http.port is None:
         return None
-    return HttpDoor(
-        intake,
-        load_credentials(http),
-        metrics,
-        origins=[origin.strip() for origin in http.origins.split(",") if origin.strip()],
-        max_body_bytes=http.max_body_kib * KIB,
-        max_requests=http.max_requests,
-        timeout_s=http.timeout_s,
-        grace_s=settings.grace_s,
-    )
+    door = FeedbackDoor(intake, load_credentials(http, access.keys), timeout_s=http.timeout_s)
+    return HttpServer(door.routes, http.limits(settings.grace_s), metrics, tls=access.ssl_context())
 
 
 @contextmanager

@@ -38,16 +38,6 @@ class IngestMetrics:
             ["where"],
             registry=registry,
         )
-        self.http_duration = Histogram(
-            "attune_http_duration_seconds",
-            "Duration of HTTP requests by route and status.",
-            ["route", "status"],
-            buckets=ACK_BUCKETS_S,
-            registry=registry,
-        )
-        self.http_malformed = Counter(
-            "attune_http_malformed_total", "Requests that were no HTTP, refused unread.", registry=registry
-        )
         self._counter = cache(self.events.labels)
 
     def count(self, found: Mapping[tuple[str, str], int], duration_s: float) -> None:

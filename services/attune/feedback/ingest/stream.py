@@ -17,9 +17,10 @@ from attune.api.feedback.v1 import feedback_pb2
 from attune.domain.errors import InvalidInput
 from attune.feedback.ingest.acceptor import MIB, going_down
 from attune.feedback.ingest.answers import Answers
+from attune.feedback.ingest.caller import ANYBODYS, Caller
 from attune.feedback.ingest.intake import MAX_EVENTS, Intake, Taken
 from attune.feedback.ingest.reading import parse
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.deadline import remaining_s
 
 WINDOW_EVENTS = 1000
 WINDOW_BYTES = 4 * MIB
@@ -36,8 +37,8 @@ class Pending(NamedTuple):
 class FeedbackStream:
     """See the module. Used inside its call."""
 
-    def __init__(self, intake: Intake, requests: AsyncIterator[bytes]) -> None:
-        self._intake, self._requests = intake, requests
+    def __init__(self, intake: Intake, requests: AsyncIterator[bytes], caller: Caller = ANYBODYS) -> None:
+        self._intake, self._requests, self._caller = intake, requests, caller
         self._pending: deque[Pending] = deque()
         self._ahead_events = self._ahead_bytes = 0
         self._arrived, self._answered = asyncio.Event(), asyncio.Event()
@@ -78,11 +79,8 @@ class FeedbackStream:
             raise InvalidInput.field("events", "must be empty where event is set")
         if len(request.events) > MAX_EVENTS:
             raise InvalidInput.field("events", f"must be at most {MAX_EVENTS} events")
-        taken = (
-            self._intake.begin(request.events, "events[{}]")
-            if has_several
-            else self._intake.begin([request.event], "event")
-        )
+        events, field = (request.events, "events[{}]") if has_several else ([request.event], "event")
+        taken = self._intake.begin(events, field, self._caller.restrict(events, field))
         self._pending.append(Pending(taken, has_several, size))
         self._ahead_events += len(taken.protos)
         self._ahead_bytes += size

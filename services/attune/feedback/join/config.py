@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from attune.domain.errors import ConfigurationInvalid
 from attune.feedback.join.rows import Limits
+from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
 
@@ -16,7 +17,7 @@ DAY_S = 86_400.0
 MICROSECONDS = 1_000_000
 
 
-class JoinSettings(EventLogSettings):
+class JoinSettings(EventLogSettings, AccessSettings):
     """Everything the join can be told."""
 
     service: ClassVar[str] = "join"

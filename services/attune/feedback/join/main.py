@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from sqlalchemy import Engine
 
 from attune.api.feedback.v1 import control_pb2_grpc
+from attune.domain.access import Scope
 from attune.domain.errors import EventLogUnavailable
 from attune.feedback.join.config import JoinSettings
 from attune.feedback.join.consumer import JoinConsumer, collect_rarely
@@ -20,6 +21,7 @@ from attune.feedback.join.freshness import Freshness
 from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Tail
+from attune.platform.access.settings import open_access
 from attune.platform.events.log import RETENTION_S, EventLog, Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
@@ -37,6 +39,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     """Serves until the stop or the first failure."""
     set_up_logging(settings.log_level)
     metrics = new_metrics()
+    access = open_access(settings)
     with ExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
         events = open_event_log(settings)
@@ -56,6 +59,8 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             host=settings.control.host,
             port=settings.control.port,
             metrics=RpcMetrics(metrics),
+            access=access,
+            scope=Scope.CONTROL,
             max_deadline_s=settings.max_timeout_s,
         )
         collect_rarely()

@@ -1,8 +1,11 @@
-"""The one server interceptor: deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
+"""The one server interceptor: keys, deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
 
-A call without a deadline is refused, one with a longer deadline than is allowed is cut to it. An AttuneError goes out
-by its row in attune.domain.errors; anything else becomes INTERNAL with an id, and what happened goes only to the log.
-CancelledError rises, always: swallowing it leaks the call. Health and reflection are exempt from deadlines.
+A call must bring a key for what its port is there for, unless the server asks for none. A call without a deadline is
+refused, one with a longer deadline than is allowed is cut to it; callers of the Open Inference Protocol, whose clients
+set none unless they are told, get the longest instead. Health and reflection are exempt from both: probes have no keys,
+and what reflection tells is published. An AttuneError goes out by its row in attune.domain.errors; anything else
+becomes INTERNAL with an id, and what happened goes only to the log. CancelledError rises, always: swallowing it leaks
+the call.
 """
 
 from __future__ import annotations
@@ -19,20 +22,23 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from attune.domain.access import ANYBODY, Identity, Scope
 from attune.domain.errors import AttuneError, DeadlineExceeded, DeadlineRequired
 from attune.domain.status import to_status
+from attune.platform.access.keys import KeyStore
+from attune.platform.deadline import set_deadline
 
 log = logging.getLogger(__name__)
 EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
+DEADLINE_OPTIONAL = "/inference."
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+_identity: ContextVar[Identity] = ContextVar("identity", default=ANYBODY)
 
 
-def remaining_s(at_most: float) -> float:
-    """Seconds left of the call being served, to pass on to the calls made for it; never more than `at_most`."""
-    deadline = _deadline.get()
-    return at_most if deadline is None else max(0.0, min(at_most, deadline - time.monotonic()))
+def caller() -> Identity:
+    """Who makes the call being served."""
+    return _identity.get()
 
 
 class RpcMetrics:
@@ -76,12 +82,12 @@ class _Measured:
 class _Within:
     """Ends a call at its deadline. A TimeoutError of something the servicer waited for stays unexpected."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, max_deadline_s: float) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext, method: str, max_deadline_s: float) -> None:
         left = context.time_remaining()
-        if left is None:
+        if left is None and not method.startswith(DEADLINE_OPTIONAL):
             raise DeadlineRequired("set a deadline on the call, such as timeout=10 in Python")
-        allowed = min(left, max_deadline_s)
-        _deadline.set(time.monotonic() + allowed)
+        allowed = max_deadline_s if left is None else min(left, max_deadline_s)
+        set_deadline(allowed)
         self._limit = asyncio.timeout(allowed)
 
     async def __aenter__(self) -> None:
@@ -95,10 +101,13 @@ class _Within:
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """See the module. Each method is wrapped once. `max_stream_s` is the longest deadline of a stream of requests."""
+    """See the module. Each method is wrapped once. `max_stream_s` is the longest deadline of a stream of requests.
+    Keys of `keys` must have been made for `scope`."""
 
-    def __init__(self, metrics: RpcMetrics, max_deadline_s: float, max_stream_s: float) -> None:
-        self._metrics = metrics
+    def __init__(
+        self, metrics: RpcMetrics, keys: KeyStore, scope: Scope, *, max_deadline_s: float, max_stream_s: float
+    ) -> None:
+        self._metrics, self._keys, self._scope = metrics, keys, scope
         self._max_deadline_s, self._max_stream_s = max_deadline_s, max_stream_s
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
@@ -125,7 +134,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, limit_s):
+                    self._identify(context)
+                    async with _Within(context, method, limit_s):
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._refuse(method, error, context, measured)
@@ -136,13 +146,19 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             with _Measured(self._metrics, method) as measured:
                 try:
-                    async with _Within(context, limit_s):
+                    self._identify(context)
+                    async with _Within(context, method, limit_s):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:
                     await self._refuse(method, error, context, measured)
 
         return served
+
+    def _identify(self, context: grpc.aio.ServicerContext) -> None:
+        if not self._keys.is_open:
+            sent = (value for key, value in context.invocation_metadata() or () if key == "authorization")
+            _identity.set(self._keys.identity(next(sent, None), self._scope))
 
     async def _refuse(
         self, method: str, error: Exception, context: grpc.aio.ServicerContext, measured: _Measured

@@ -15,6 +15,4 @@ def test_ingest_is_watched_under_these_names() -> None:
         ("attune_feedback_ack_duration_seconds", "histogram"),
         ("attune_feedback_repeated_total", "counter"),
         ("attune_feedback_conflicts_total", "counter"),
-        ("attune_http_duration_seconds", "histogram"),
-        ("attune_http_malformed_total", "counter"),
     }

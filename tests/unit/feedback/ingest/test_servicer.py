@@ -6,22 +6,26 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc.aio
 import pytest
 from attune.api.feedback.v1 import feedback_pb2, feedback_pb2_grpc
 from attune.client.errors import error_of_call, from_status
-from attune.domain.errors import EventLogUnavailable, FeedbackConflict, InvalidInput, QueueFull
+from attune.domain.access import Scope
+from attune.domain.errors import EventLogUnavailable, FeedbackConflict, InvalidInput, PermissionDenied, QueueFull
 from attune.domain.feedback import Demonstration, FeedbackEvent, Rating
 from attune.feedback.ingest.acceptor import Acceptor
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.platform.access.settings import OPEN, Access
 from attune.platform.events.log import Topic
 from attune.platform.events.memory import MemoryEventLog
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
-from feedback_samples import NOON_S, an_event, an_id, completion
+from feedback_samples import APP, NOON_S, an_event, an_id, completion
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
@@ -44,8 +48,17 @@ async def servicer(log: MemoryEventLog, registry: CollectorRegistry) -> AsyncIte
 
 
 @asynccontextmanager
-async def connected(servicer: FeedbackServicer, registry: CollectorRegistry) -> AsyncIterator[grpc.aio.Channel]:
-    server = RpcServer({SERVICE: servicer.register}, host="127.0.0.1", port=0, metrics=RpcMetrics(registry))
+async def connected(
+    servicer: FeedbackServicer, registry: CollectorRegistry, access: Access = OPEN
+) -> AsyncIterator[grpc.aio.Channel]:
+    server = RpcServer(
+        {SERVICE: servicer.register},
+        host="127.0.0.1",
+        port=0,
+        metrics=RpcMetrics(registry),
+        access=access,
+        scope=Scope.FEEDBACK,
+    )
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield channel
@@ -291,3 +304,29 @@ async def test_draining_ends_streams_with_every_answer_given(stub: Stub, service
     error = error_of_call(caught.value)
     assert isinstance(error, EventLogUnavailable)
     assert error.retry_after_s
+
+
+async def test_a_key_brings_events_of_its_app_alone(servicer: FeedbackServicer, tmp_path: Path) -> None:
+    key, kept = new_key(APP, ["feedback"])
+    write_keys(tmp_path / "keys.json", [kept])
+    metadata = (("authorization", f"Bearer {key}"),)
+    nameless, foreign = an_event(2).to_proto(), an_event(3).to_proto()
+    nameless.app_id, foreign.app_id = "", "another"
+    protos = [an_event(1).to_proto(), nameless, foreign]
+    many = feedback_pb2.IngestFeedbackRequest(events=protos)
+    async with connected(servicer, CollectorRegistry(), Access(KeyStore(tmp_path / "keys.json"))) as channel:
+        stub = feedback_pb2_grpc.FeedbackServiceStub(channel)
+        ingested = (await stub.IngestFeedback(many, timeout=TIMEOUT_S, metadata=metadata)).results
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SubmitFeedback(
+                feedback_pb2.SubmitFeedbackRequest(event=foreign), timeout=TIMEOUT_S, metadata=metadata
+            )
+        sent = iter([feedback_pb2.StreamFeedbackRequest(events=protos)])
+        (streamed,) = [r async for r in stub.StreamFeedback(sent, timeout=TIMEOUT_S, metadata=metadata)]
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await stub.IngestFeedback(many, timeout=TIMEOUT_S)
+    for results in (ingested, streamed.results):
+        assert [result.HasField("receipt") for result in results] == [True, True, False]
+        assert isinstance(from_status(results[2].status), PermissionDenied)
+    assert isinstance(error_of_call(refused.value), PermissionDenied)
+    assert unknown.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from attune.api.policy.v1 import policy_pb2, policy_pb2_grpc
@@ -38,21 +39,27 @@ class Echo:
     channel: grpc.aio.Channel
     measured: CollectorRegistry
 
-    async def score(self, timeout_s: float | None = 5.0) -> reward_pb2.ScoreResponse:
-        return await reward_pb2_grpc.RewardServiceStub(self.channel).Score(reward_pb2.ScoreRequest(), timeout=timeout_s)
+    async def score(self, timeout_s: float | None = 5.0, bearer: str = "") -> reward_pb2.ScoreResponse:
+        stub = reward_pb2_grpc.RewardServiceStub(self.channel)
+        return await stub.Score(reward_pb2.ScoreRequest(), timeout=timeout_s, metadata=_metadata(bearer))
 
-    def stream(self, timeout_s: float | None = 5.0) -> grpc.aio.UnaryStreamCall:
+    def stream(self, timeout_s: float | None = 5.0, bearer: str = "") -> grpc.aio.UnaryStreamCall:
         stub = policy_pb2_grpc.PolicyServiceStub(self.channel)
-        return stub.GenerateStream(policy_pb2.GenerateStreamRequest(), timeout=timeout_s)
+        return stub.GenerateStream(policy_pb2.GenerateStreamRequest(), timeout=timeout_s, metadata=_metadata(bearer))
 
     def sample(self, name: str, **labels: str) -> float:
         return self.measured.get_sample_value(name, labels) or 0.0
 
 
+def _metadata(bearer: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {bearer}"),) if bearer else ()
+
+
 @asynccontextmanager
 async def echo(
-    behaviour: Behaviour, stream: StreamBehaviour | None = None, max_deadline_s: float = 60.0
+    behaviour: Behaviour, stream: StreamBehaviour | None = None, max_deadline_s: float = 60.0, **how: Any
 ) -> AsyncIterator[Echo]:
+    """`how` are more arguments of the server; its channel is in the clear."""
     measured = CollectorRegistry()
     services: dict[str, Register] = {
         SERVICE: lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(Servicer(behaviour), server)
@@ -66,6 +73,7 @@ async def echo(
         port=0,
         metrics=RpcMetrics(measured),
         max_deadline_s=max_deadline_s,
+        **how,
     )
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import grpc
 import pytest
+from attune.api.inference.v2 import inference_pb2, inference_pb2_grpc
 from attune.api.policy.v1 import policy_pb2
 from attune.api.reward.v1 import reward_pb2
 from attune.client.errors import error_of_call
+from attune.domain.access import ANYBODY, Scope
 from attune.domain.errors import AttuneError, InvalidInput, QueueFull
-from attune.platform.rpc.interceptors import remaining_s
+from attune.platform.access.keys import KeyStore, new_key, write_keys
+from attune.platform.access.settings import Access
+from attune.platform.deadline import remaining_s
+from attune.platform.rpc.interceptors import RpcMetrics, caller
+from attune.platform.rpc.server import RpcServer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import CollectorRegistry
 from support.eventually import eventually
 from unit.platform.rpc.echo import SERVICE, STREAM_SERVICE, Echo, StreamBehaviour, echo
 
@@ -42,6 +52,23 @@ async def test_a_call_is_served_and_counted() -> None:
 async def test_a_deadline_is_required() -> None:
     call, error = await refused(answer, timeout_s=None)
     assert (call.code(), error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DEADLINE_REQUIRED")
+
+
+async def test_a_client_of_the_open_inference_protocol_may_leave_it_to_the_server() -> None:
+    class Live(inference_pb2_grpc.GRPCInferenceServiceServicer):
+        async def ServerLive(self, request, context) -> inference_pb2.ServerLiveResponse:
+            return inference_pb2.ServerLiveResponse(live=remaining_s(1e9) <= 20.0)
+
+    def register(server: grpc.aio.Server) -> None:
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Live(), server)
+
+    metrics = RpcMetrics(CollectorRegistry())
+    server = RpcServer({"live": register}, host="127.0.0.1", port=0, metrics=metrics, max_deadline_s=20.0)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert (await stub.ServerLive(inference_pb2.ServerLiveRequest())).live
+    await server.stop(0)
 
 
 async def test_the_time_left_is_known_to_the_servicer_and_cut_to_the_longest_allowed() -> None:
@@ -195,3 +222,78 @@ async def test_a_cancelled_stream_is_counted_as_such(stream: StreamBehaviour) ->
         call.cancel()
         await eventually(lambda: ended(running, "CANCELLED") == 1)
         assert ended(running, "OK") == 0
+
+
+APP, APP_KEY = new_key("shop", ["score"])
+OPERATOR, OPERATOR_KEY = new_key("ana", ["control"])
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Access:
+    write_keys(tmp_path / "keys.json", [APP_KEY, OPERATOR_KEY])
+    return Access(KeyStore(tmp_path / "keys.json"))
+
+
+async def whose(request, context) -> reward_pb2.ScoreResponse:
+    return reward_pb2.ScoreResponse(revision=caller().name)
+
+
+async def whose_stream(request, context):
+    yield policy_pb2.GenerateStreamResponse(generation_id=caller().name)
+
+
+@pytest.mark.parametrize(("scope", "bearer", "name"), [(Scope.SCORE, APP, "shop"), (Scope.CONTROL, OPERATOR, "ana")],
+                         ids=["app", "operator"])  # fmt: skip
+async def test_the_servicer_is_told_who_calls(keys: Access, scope: Scope, bearer: str, name: str) -> None:
+    async with echo(whose, whose_stream, access=keys, scope=scope) as running:
+        assert (await running.score(bearer=bearer)).revision == name
+        assert [r.generation_id async for r in running.stream(bearer=bearer)] == [name]
+    assert caller() is ANYBODY
+
+
+@pytest.mark.parametrize(
+    ("scope", "bearer", "status"),
+    [
+        (Scope.SCORE, "", "UNAUTHENTICATED"),
+        (Scope.SCORE, APP + "x", "UNAUTHENTICATED"),
+        (Scope.SCORE, OPERATOR, "PERMISSION_DENIED"),
+        (Scope.GENERATE, APP, "PERMISSION_DENIED"),
+        (Scope.CONTROL, "", "UNAUTHENTICATED"),
+        (Scope.CONTROL, APP, "PERMISSION_DENIED"),
+    ],
+    ids=["no key", "wrong key", "operator at an app port", "other scope", "no key for control", "app for control"],
+)
+async def test_a_call_without_the_right_key_does_not_reach_the_servicer(
+    keys: Access, scope: Scope, bearer: str, status: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reached: list[str] = []
+
+    async def reach(request, context) -> reward_pb2.ScoreResponse:
+        reached.append("unary")
+        return reward_pb2.ScoreResponse()
+
+    async def reach_stream(request, context):
+        reached.append("stream")
+        yield policy_pb2.GenerateStreamResponse()
+
+    with caplog.at_level(logging.DEBUG):
+        async with echo(reach, reach_stream, access=keys, scope=scope) as running:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await running.score(bearer=bearer)
+            with pytest.raises(grpc.aio.AioRpcError) as raised_of_stream:
+                await anext(aiter(running.stream(bearer=bearer)))
+            assert running.sample("attune_rpc_duration_seconds_count", method=METHOD, status=status) == 1
+    assert [raised.value.code().name, raised_of_stream.value.code().name, *reached] == [status, status]
+    assert error_of_call(raised.value).reason == status
+    assert not bearer or bearer not in caplog.text + str(raised.value)
+
+
+async def test_probes_and_reflection_need_no_key(keys: Access) -> None:
+    async with echo(whose, access=keys) as running:
+        check = health_pb2_grpc.HealthStub(running.channel).Check
+        assert (await check(health_pb2.HealthCheckRequest(), timeout=5)).status
+        stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for response in stub.ServerReflectionInfo(iter([asked]), timeout=5):
+            assert response.list_services_response.service
+            break

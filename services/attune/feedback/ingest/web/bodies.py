@@ -1,32 +1,18 @@
 """Bodies of requests and answers: the JSON mapping of protobuf, read strictly.
 
-Refused: what is no UTF-8 or no JSON, NaN and Infinity as bare words, a name twice in one object, fields that the
-contract does not have. An event that cannot be read is refused by itself, so that a batch may hold others.
+Refused: fields that the contract does not have. An event that cannot be read is refused by itself, so that a batch may
+hold others.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, NoReturn
+from typing import Any
 
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from attune.api.types.v1 import feedback_pb2
 from attune.domain.errors import AttuneError, FieldViolation, InvalidInput
-
-
-def read_json(raw: bytes) -> Any:
-    """The value of a body, or InvalidInput."""
-    try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-        if b"\\u" in raw:  # half a surrogate pair is JSON and no text
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except InvalidInput:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the body is no JSON: {error}") from None
 
 
 def read_event(value: Any, field: str) -> tuple[feedback_pb2.FeedbackEvent, InvalidInput | None]:
@@ -50,14 +36,3 @@ def without_prefix(error: AttuneError, prefix: str) -> AttuneError:
         return error
     violations = [FieldViolation(v.field.removeprefix(prefix), v.description) for v in error.violations]
     return type(error)("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise InvalidInput("the body names a field twice in one object")
-    return found
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise InvalidInput(f"the body is no JSON: {word} is no value")

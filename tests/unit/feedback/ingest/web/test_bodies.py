@@ -1,13 +1,13 @@
-"""JSON in and out: strict, and whatever comes, an error of the sender and never another."""
+"""Events as JSON, in and out: strict, and whatever comes, an error of the sender and never another."""
 
 from __future__ import annotations
 
 import json
 
-import pytest
 from attune.domain.errors import FieldViolation, InvalidInput, QueueFull
 from attune.domain.feedback import FeedbackEvent
-from attune.feedback.ingest.web.bodies import read_event, read_json, to_json, without_prefix
+from attune.feedback.ingest.web.bodies import read_event, to_json, without_prefix
+from attune.platform.web.bodies import read_json
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,42 +54,6 @@ def test_a_value_that_is_no_event_is_the_senders_fault(value: object) -> None:
     if error is not None:
         assert [v.field for v in error.violations] == ["events[1]"]
         assert not proto.ByteSize()
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"{",
-        b"\xff",
-        b"NaN",
-        b'{"a": Infinity}',
-        b'{"a": 1, "a": 2}',
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"9" * 10_000,
-        b"\xef\xbb\xbf{}",
-        b'{"a": "\\ud800"}',
-        b'{"\\udfff": 1}',
-        b'["\\ud83d!"]',
-    ],
-    ids=range(13),
-)
-def test_a_body_that_is_no_json_is_the_senders_fault(raw: bytes) -> None:
-    with pytest.raises(InvalidInput):
-        read_json(raw)
-
-
-@given(st.binary())
-def test_any_bytes_are_json_or_the_senders_fault(raw: bytes) -> None:
-    try:
-        read_json(raw)
-    except InvalidInput as error:
-        assert error.message  # noqa: PT017 - both ends are right
-
-
-def test_a_whole_surrogate_pair_is_a_character() -> None:
-    assert read_json(b'{"a": "\\ud83d\\ude00"}') == {"a": "\N{GRINNING FACE}"}
 
 
 def test_an_answer_names_fields_that_are_not_set() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from attune.client.errors import from_status
 from attune.domain.errors import BY_REASON, AttuneError, InvalidInput, QueueFull, TokenExpired, Unauthenticated
-from attune.feedback.ingest.web.refusals import HTTP_STATUS, refusal, refusal_of_http
+from attune.platform.web.refusals import HTTP_STATUS, refusal, refusal_of_http, refused
 from google.protobuf.json_format import Parse
 from google.rpc import status_pb2
 
@@ -52,3 +52,8 @@ def test_what_http_refuses_has_the_same_form(error: web.HTTPException, status: i
     response = refusal_of_http(error)
     assert (response.status, json.loads(response.text)["code"]) == (status, code)
     assert response.headers.get("Allow") == ("POST" if status == 405 else None)
+
+
+def test_either_kind_of_error_has_its_form() -> None:
+    assert refused(QueueFull("full")).text == refusal(QueueFull("full")).text
+    assert refused(web.HTTPNotFound()).text == refusal_of_http(web.HTTPNotFound()).text

@@ -32,14 +32,28 @@ _RPC_CODE = {404: code_pb2.NOT_FOUND, 405: code_pb2.UNIMPLEMENTED}
 """What gRPC calls the refusals of HTTP itself; any other is the caller's INVALID_ARGUMENT."""
 
 
+def refused(error: AttuneError | web.HTTPException) -> web.Response:
+    """`refusal` or `refusal_of_http`, whichever the error takes."""
+    return refusal(error) if isinstance(error, AttuneError) else refusal_of_http(error)
+
+
 def refusal(error: AttuneError) -> web.Response:
-    """The answer that carries an error; its headers say when to come back, and what a 401 misses."""
+    """The answer that carries an error."""
+    return _answer(http_status(error), to_status(error), headers_of(error))
+
+
+def http_status(error: AttuneError) -> int:
+    return HTTP_STATUS.get(error.status, 500)
+
+
+def headers_of(error: AttuneError) -> dict[str, str]:
+    """When to come back, and what a 401 misses."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if error.status == "UNAUTHENTICATED":
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(HTTP_STATUS.get(error.status, 500), to_status(error), headers)
+    return headers
 
 
 def refusal_of_http(error: web.HTTPException) -> web.Response:
