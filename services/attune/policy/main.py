@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import torch
+import uvloop
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.access import Scope
@@ -43,6 +45,9 @@ from attune.policy.writer import Writer
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.policy.v1.PolicyService"
 CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
+new_loop = uvloop.new_event_loop
+SWITCH_INTERVAL_S = 0.0002
+"""How long the engine's thread may wait for the interpreter, many times a step, while calls keep it busy."""
 
 
 async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
@@ -55,6 +60,8 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
     access = open_access(settings)
     async with AsyncExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         model = ModelName("policies", settings.policy)
         registry = Registry(settings.registry)
