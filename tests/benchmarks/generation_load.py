@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import grpc.aio
+import uvloop
 from attune.api.policy.v1 import policy_pb2
 from attune.api.types.v1 import generations_pb2, prompts_pb2
 
@@ -74,7 +75,8 @@ def loaded(load: Load, before: Callable[[], None] = lambda: None) -> Loaded:
 
 
 def _run(load: Load, pipe: Connection) -> None:
-    asyncio.run({"attune": _on_attune, "openai": _on_openai}[load.door](load, pipe))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run({"attune": _on_attune, "openai": _on_openai}[load.door](load, pipe))
 
 
 async def _on_attune(load: Load, pipe: Connection) -> None:
