@@ -6,26 +6,13 @@ share a batch without padding on the left. Keys and values come from the forward
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
-
-GROUP_ROWS = 16
-"""Rows that are looked at together; fewer would save memory reads and cost more operations."""
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """Rows first..end-1, of which none has more than `width` tokens."""
-
-    first: int
-    end: int
-    width: int
 
 
 class Block(CacheLayerMixin):
@@ -56,18 +43,20 @@ class Block(CacheLayerMixin):
         """Keys and values, (rows, heads, positions, width); `reserve` comes first."""
         return cast(Tensor, self.keys), cast(Tensor, self.values)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same memory as `content`, on a CPU."""
+        keys, values = self.content
+        return keys.numpy(), values.numpy()
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Writes one position a row, from (rows, heads, 1, width), and returns what the active rows may see."""
         owner = self.owner
-        self.write(key_states, value_states)
+        for content, new in zip(self.content, (key_states, value_states), strict=True):
+            width = content.shape[3]
+            content.view(-1, width).index_copy_(0, owner.slots, new.reshape(-1, width))
         keys, values = self.content
         return keys[: owner.active, :, : owner.width], values[: owner.active, :, : owner.width]
-
-    def write(self, new_keys: Tensor, new_values: Tensor) -> None:
-        """One position a row: rows x heads vectors of the width, in any shape."""
-        for content, new in zip(self.content, (new_keys, new_values), strict=True):
-            width = content.shape[3]
-            content.view(-1, width).index_copy_(0, self.owner.slots, new.reshape(-1, width))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.width, 0
@@ -86,7 +75,6 @@ class Blocks(Cache):
         self.blocks = [Block(self) for _ in range(layers)]
         super().__init__(layers=list(self.blocks))
         self.active, self.width = 0, 0
-        self.groups: list[RowGroup] = []
         self.slots = torch.zeros(0, dtype=torch.long)
         self._room = (0, 0)
 
@@ -100,8 +88,7 @@ class Blocks(Cache):
 
     def write_at(self, positions: Tensor) -> None:
         """Before a step of the rows 0..len(positions)-1: each writes at its position, and sees up to there."""
-        self.groups = row_groups(positions.tolist())
-        width = max(group.width for group in self.groups)
+        width = int(positions.max()) + 1
         keys, _ = self.blocks[0].content
         self.make_room(keys, len(positions), width)
         heads, room = self.blocks[0].content[0].shape[1:3]
@@ -123,14 +110,6 @@ class Blocks(Cache):
         for block in self.blocks:
             for content in block.content:
                 content[target, :, :length] = content[source, :, :length]
-
-
-def row_groups(positions: Sequence[int]) -> list[RowGroup]:
-    """Rows in groups of GROUP_ROWS, the last one larger; `positions` are those of their newest tokens."""
-    n = len(positions)
-    starts = range(0, max(1, n - GROUP_ROWS + 1), GROUP_ROWS)
-    bounds = [*starts, n]
-    return [RowGroup(a, b, max(positions[a:b]) + 1) for a, b in itertools.pairwise(bounds)]
 
 
 def _doubled(n: int) -> int:

@@ -4,7 +4,8 @@ A generation is admitted as rows, one a completion, to the decoder of the revisi
 side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. Users go before
 rollouts, and are not refused because rollouts fill the queue. What cannot be done by its deadline, judged by the pace
 so far, is refused: when it comes, and again before its prompt is read. Every turn: take out what was cancelled, admit
-what fits, one step of each decoder, report. A stream is told of several tokens at once where they come fast.
+what fits, one step of each decoder with what it takes in, report. A stream is told of several tokens at once where they
+come fast.
 
 The event loop submits and cancels; the thread reports tokens back in one call a turn. A failure in the thread ends the
 process: `run` raises it.
@@ -26,7 +27,7 @@ from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLon
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held
-from attune.policy.decoder import Decoder
+from attune.policy.decoder import NOBODY, Decoder, Joining
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.pace import Pace
 from attune.policy.sampling import RowSampling
@@ -47,7 +48,7 @@ class EngineLimits:
     running: int = 96
     queued: int = 1024
     stream_tokens: int = 8
-    stream_s: float = 0.015
+    stream_s: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -235,12 +236,12 @@ class Engine:
             started, has_queue = time.monotonic(), self.queued_completions > 0
             events: list[Event] = []
             self._drop_cancelled()
-            for decoder, rows in list(self._running.values()):
-                if rows:
-                    self._take_in(rows, *decoder.step(), events)
             self._admitting = admitted
-            self._admit(self._in_time(admitted, events), events)
+            joining = self._joining(self._in_time(admitted, events))
             self._admitting = []
+            for name, (decoder, rows) in self._running.items():
+                if rows:
+                    self._take_in(rows, *decoder.step(joining.get(name, NOBODY)), events)
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
@@ -294,35 +295,26 @@ class Engine:
                 kept.append(job)
         return kept
 
-    def _admit(self, jobs: list[Job], events: list[Event]) -> None:
-        """Prefills jobs, those of one revision together."""
+    def _joining(self, jobs: list[Job]) -> dict[str, Joining]:
+        """What each revision's decoder is to take in, its rows made."""
         by_revision: dict[str, list[Job]] = {}
         for job in jobs:
             by_revision.setdefault(job.held.name, []).append(job)
+        joining = {}
         for name, group in by_revision.items():
             if name not in self._running:
-                policy = group[0].held.model
-                self._running[name] = Decoder(policy.model, int(policy.tokenizer.pad_token_id)), []
-            decoder, rows = self._running[name]
+                self._running[name] = Decoder(group[0].held.model.model), []
             fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
+            self._running[name][1].extend(fresh)
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
-            sampling = RowSampling.of([(row.job.sampling, row.index) for row in fresh], decoder.device)
-            tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, sampling)
-            rows.extend(fresh)
-            self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
+            sampling = RowSampling.of([(row.job.sampling, row.index) for row in fresh])
+            joining[name] = Joining([job.prompt_ids for job in group], source, sampling)
+        return joining
 
-    def _take_in(
-        self,
-        rows: list[Row],
-        tokens: list[int],
-        logprobs: list[float],
-        events: list[Event],
-        first: int = 0,
-    ) -> None:
-        """Adds a token to rows[first:], reports, and lets finished rows leave."""
+    def _take_in(self, rows: list[Row], tokens: list[int], logprobs: list[float], events: list[Event]) -> None:
+        """Adds a token to each row, reports, and lets finished rows leave."""
         finished, now = [], time.monotonic()
-        for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
-            row = rows[i]
+        for i, (row, token, logprob) in enumerate(zip(rows, tokens, logprobs, strict=True)):
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             reason = _finish_reason(row, token)

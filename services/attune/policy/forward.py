@@ -1,4 +1,4 @@
-"""Forward passes for the decoder: the prompts of new rows, and one token of every row.
+"""Forward passes for the decoder: one token of every row, and the prompts of new rows.
 
 A pass is either the model's own (any causal model of transformers whose attention takes a 4D mask and whose cache holds
 keys and values) or, for the Llama shape in float32 on a CPU, the one of attune.policy.packed_llama, which gives the
@@ -15,55 +15,67 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from attune.modeling.batching import PaddedBatch
+from attune.modeling.batching import pad
+from attune.policy.batch import Batch
 from attune.policy.blocks import Blocks
 from attune.policy.packed_llama import PackedLlama
+
+PADDING = 0
+"""Masked, so that any token does."""
 
 
 class Forward(Protocol):
     """What the decoder needs of a model."""
 
-    def prefill(self, batch: PaddedBatch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Logits after the last real token of each prompt (B, V), and keys and values (B, heads, T, width) a layer."""
-        ...
-
-    def step(self, last: Tensor, positions: Tensor, blocks: Blocks) -> Tensor:
-        """Logits (R, V) after `last` (R,), which stands at `positions` (R,); `blocks` is told where to write."""
+    def __call__(self, batch: Batch, blocks: Blocks) -> Tensor:
+        """Logits (R, V) after the last token of each row; `blocks` holds the rows and gains the tokens of the batch."""
         ...
 
 
 class ModelForward:
-    """The model's own forward pass."""
+    """The model's own forward pass: of the newest tokens, then of the prompts."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._lowest = torch.finfo(model.dtype).min
 
-    def prefill(self, batch: PaddedBatch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        cache = DynamicCache(config=self._model.config)
-        logits = self._model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            cache=cache,
-            use_cache=True,
-        ).logits
-        ends = logits[torch.arange(len(logits), device=logits.device), batch.lengths - 1]
-        layers = [cast(DynamicLayer, layer) for layer in cache.layers]
-        return ends, [(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in layers]
+    def __call__(self, batch: Batch, blocks: Blocks) -> Tensor:
+        logits = [self._step(batch, blocks)] if len(batch.last) else []
+        if batch.prompts:
+            logits.append(self._prefill(batch, blocks))
+        return torch.cat(logits)
 
-    def step(self, last: Tensor, positions: Tensor, blocks: Blocks) -> Tensor:
-        hidden = torch.arange(blocks.width, device=last.device) > positions.unsqueeze(1)
+    def _step(self, batch: Batch, blocks: Blocks) -> Tensor:
+        device = self._model.device
+        last, positions = (torch.from_numpy(x).to(device).unsqueeze(1) for x in (batch.last, batch.positions))
+        blocks.write_at(positions.squeeze(1))
+        hidden = torch.arange(blocks.width, device=device) > positions
         # Added to the scores, a form that every implementation of attention takes.
-        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=last.device)
+        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
         logits = self._model(
-            input_ids=last.unsqueeze(1),
+            input_ids=last,
             attention_mask=mask.masked_fill(hidden, self._lowest)[:, None, None, :],
-            position_ids=positions.unsqueeze(1),
+            position_ids=positions,
             cache=blocks,
             use_cache=True,
         ).logits
         return cast(Tensor, logits[:, -1])
+
+    def _prefill(self, batch: Batch, blocks: Blocks) -> Tensor:
+        cache = DynamicCache(config=self._model.config)
+        padded = pad(batch.prompts, PADDING, device=self._model.device)
+        logits = self._model(
+            input_ids=padded.input_ids,
+            attention_mask=padded.attention_mask,
+            position_ids=padded.position_ids,
+            cache=cache,
+            use_cache=True,
+        ).logits
+        source = torch.tensor(batch.source, device=self._model.device)
+        layers = [cast(DynamicLayer, layer) for layer in cache.layers]
+        filled = [(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in layers]
+        blocks.copy_in(filled, source, len(batch.last))
+        return cast(Tensor, logits[source, (padded.lengths - 1)[source]])
 
 
 _packed: WeakKeyDictionary[PreTrainedModel, PackedLlama] = WeakKeyDictionary()

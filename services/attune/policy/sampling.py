@@ -8,60 +8,54 @@ Log-probabilities are those of the full distribution at the row's temperature, b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attune.domain.generations import Sampling
+from attune.policy.kernels import draw_whole
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class RowSampling:
-    """How the rows of a batch draw; one entry a row. `is_full`: no row truncates its distribution, and `is_plain`: nor
-    has any a temperature but 1; both spare work."""
+    """How the rows of a batch draw; one entry a row, in memory of the CPU. `is_whole`: no row cuts its distribution."""
 
-    temperature: Tensor
-    top_p: Tensor
-    top_k: Tensor
+    temperature: np.ndarray
+    top_p: np.ndarray
+    top_k: np.ndarray
     stream: np.ndarray
-    is_full: bool = field(init=False)
-    is_plain: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        is_full = bool((self.top_p >= 1).all()) and bool((self.top_k == 0).all())
-        object.__setattr__(self, "is_full", is_full)
-        object.__setattr__(self, "is_plain", is_full and bool((self.temperature == 1).all()))
+    @cached_property
+    def is_whole(self) -> bool:
+        return bool((self.top_p >= 1).all()) and bool((self.top_k == 0).all())
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Sampling, int]], device: torch.device) -> RowSampling:
+    def of(cls, rows: Sequence[tuple[Sampling, int]]) -> RowSampling:
         """Of each row its sampling, the seed filled in, and the index of its completion."""
         samplings = [sampling for sampling, _ in rows]
         return cls(
-            torch.tensor([s.temperature for s in samplings], dtype=torch.float32, device=device),
-            torch.tensor([s.top_p for s in samplings], dtype=torch.float32, device=device),
-            torch.tensor([s.top_k for s in samplings], dtype=torch.long, device=device),
+            np.array([s.temperature for s in samplings], dtype=np.float32),
+            np.array([s.top_p for s in samplings], dtype=np.float32),
+            np.array([s.top_k for s in samplings], dtype=np.int64),
             np.array([stream_of(int(s.seed or 0), index) for s, index in rows], dtype=np.uint64),
         )
 
     def joined(self, other: RowSampling) -> RowSampling:
         """The rows of both, these first."""
-        return RowSampling(
-            torch.cat([self.temperature, other.temperature]),
-            torch.cat([self.top_p, other.top_p]),
-            torch.cat([self.top_k, other.top_k]),
-            np.concatenate([self.stream, other.stream]),
-        )
+        return RowSampling(*(np.concatenate(pair) for pair in zip(self._parts, other._parts, strict=True)))
 
     def kept(self, rows: Sequence[int]) -> RowSampling:
         """Only these rows, in this order."""
-        on_device = torch.tensor(rows, dtype=torch.long, device=self.temperature.device)
-        return RowSampling(
-            self.temperature[on_device], self.top_p[on_device], self.top_k[on_device], self.stream[list(rows)]
-        )
+        return RowSampling(*(part[list(rows)] for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        return self.temperature, self.top_p, self.top_k, self.stream
 
 
 def stream_of(seed: int, index: int) -> np.ndarray:
@@ -85,26 +79,30 @@ def _mix(x: np.ndarray) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-def draw(logits: Tensor, rows: RowSampling, u: np.ndarray) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, rows: RowSampling, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and their log-probabilities: logits (B, V), u (B,) in [0, 1) -> (B,) int64, (B,) float32."""
-    scaled = logits.float() if rows.is_plain else logits.float() / rows.temperature.unsqueeze(1)
+    logits = logits.float()
+    if rows.is_whole and logits.device.type == "cpu":
+        tokens, logprobs = np.empty(len(u), np.int64), np.empty(len(u), np.float32)
+        draw_whole(logits.numpy(), logits.amax(-1).numpy(), rows.temperature, u, tokens, logprobs)
+        return tokens, logprobs
+    device = logits.device
+    scaled = logits / torch.from_numpy(rows.temperature).to(device).unsqueeze(1)
     scaled = scaled - scaled.amax(-1, keepdim=True)
     weights = scaled.exp()
-    kept = weights if rows.is_full else _truncated(weights, rows)
-    cumulative = kept.cumsum(-1, dtype=torch.float64)
-    target = torch.from_numpy(u).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
-    total = cumulative[:, -1:] if rows.is_full else weights.sum(-1, keepdim=True, dtype=torch.float64)
-    return tokens.squeeze(1), (scaled.gather(1, tokens) - total.log()).squeeze(1).float()
+    cumulative = (weights if rows.is_whole else _cut(weights, rows)).cumsum(-1, dtype=torch.float64)
+    target = torch.from_numpy(u).to(device).unsqueeze(1) * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
+    total = weights.sum(-1, keepdim=True, dtype=torch.float64)
+    return found.squeeze(1).cpu().numpy(), (scaled.gather(1, found) - total.log()).squeeze(1).float().cpu().numpy()
 
 
-def _truncated(weights: Tensor, rows: RowSampling) -> Tensor:
+def _cut(weights: Tensor, rows: RowSampling) -> Tensor:
     """Weights with 0 outside top-k and top-p of each row. The likeliest token always stays."""
+    top_p, top_k = (torch.from_numpy(limit).to(weights.device).unsqueeze(1) for limit in (rows.top_p, rows.top_k))
     ordered, order = weights.sort(dim=-1, descending=True)
     rank = torch.arange(weights.shape[1], device=weights.device)
-    beyond_k = (rows.top_k.unsqueeze(1) > 0) & (rank >= rows.top_k.unsqueeze(1))
-    ordered = ordered.masked_fill(beyond_k, 0.0)
+    ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
     share = ordered / ordered.sum(-1, keepdim=True)
-    beyond_p = (rows.top_p.unsqueeze(1) < 1) & (share.cumsum(-1) - share >= rows.top_p.unsqueeze(1))
-    kept = ordered.masked_fill(beyond_p, 0.0)
-    return torch.zeros_like(kept).scatter(1, order, kept)
+    beyond_p = (top_p < 1) & (share.cumsum(-1) - share >= top_p)
+    return torch.zeros_like(weights).scatter(1, order, ordered.masked_fill(beyond_p, 0.0))

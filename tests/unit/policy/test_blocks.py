@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from attune.policy.blocks import Blocks, RowGroup, row_groups
+from attune.policy.blocks import Blocks
 from torch import Tensor
 
 HEADS, WIDTH = 2, 3
@@ -57,7 +57,10 @@ def test_a_moved_row_takes_its_tokens_along() -> None:
         assert torch.equal(block.content[0][:3, :, :4], keys[[2, 1, 2]])
 
 
-def test_groups_hold_all_rows_and_are_as_wide_as_their_longest() -> None:
-    assert row_groups([4, 9]) == [RowGroup(0, 2, 10)]
-    assert row_groups([30] * 16 + [7, 8] * 10) == [RowGroup(0, 16, 31), RowGroup(16, 36, 9)]
-    assert row_groups([0] * 40)[-1] == RowGroup(16, 40, 1)
+def test_arrays_are_the_same_memory() -> None:
+    blocks = Blocks(1)
+    blocks.copy_in(prompts(1, 4)[:1], torch.arange(1), 0)
+    keys, values = blocks.blocks[0].arrays
+    keys[0, 1, 2] = 7.0
+    assert blocks.blocks[0].content[0][0, 1, 2].tolist() == [7.0] * WIDTH
+    assert values[0, 1, 2].tolist() != [7.0] * WIDTH

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from attune.modeling.batching import pad
+from attune.policy.batch import Batch
 from attune.policy.blocks import Blocks
 from attune.policy.packed_llama import PackedLlama
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
@@ -36,7 +37,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "biases": {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
     "llama3 positions": {"num_key_value_heads": 4, "rope_parameters": LLAMA3},
 }
-PROMPTS = [[3, 4, 5, 6, 7], [8], [9, 10, 11]]
+PROMPTS = [[3, 4, 5, 6, 7], [8], [], [9, 10, 11], [*range(20, 34)]]
 
 
 def llama(**given: Any) -> PreTrainedModel:
@@ -59,20 +60,32 @@ def plain(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [*SHAPES, "qwen2"])
 @torch.inference_mode()
-def test_prefill_and_steps_give_the_numbers_of_the_model(shape: str) -> None:
+def test_prompts_and_steps_give_the_numbers_of_the_model(shape: str) -> None:
     model = qwen2() if shape == "qwen2" else llama(**SHAPES[shape])
     assert PackedLlama.takes(model)
     packed, blocks = PackedLlama(model), Blocks(2)
-    rows = [list(prompt) for prompt in PROMPTS]
-    logits, layers = packed.prefill(pad(rows, 0))
-    blocks.copy_in(layers, torch.arange(len(rows)), 0)
-    for step in range(6):
+    rows: list[list[int]] = []
+    for step in range(8):
+        new = PROMPTS[step : step + 2] if step in (0, 3) else []
+        last, positions = np.array([row[-1] for row in rows], int), np.array([len(row) - 1 for row in rows], int)
+        logits = packed(Batch(last, positions, new, range(len(new))), blocks)
+        rows += [list(prompt) for prompt in new]
         for row, found in zip(rows, logits, strict=True):
             torch.testing.assert_close(found, plain(model, row), atol=2e-5, rtol=2e-5)
             row.append((7 * step + len(row)) % 50)
-        positions = torch.tensor([len(row) - 1 for row in rows])
-        blocks.write_at(positions)
-        logits = packed.step(torch.tensor([row[-1] for row in rows]), positions, blocks)
+
+
+@torch.inference_mode()
+def test_rows_of_one_prompt_get_what_its_pass_has_left() -> None:
+    model = llama(**SHAPES["grouped heads"])
+    packed, blocks = PackedLlama(model), Blocks(2)
+    none = np.zeros(0, int)
+    first = packed(Batch(none, none, PROMPTS[:2], [0, 1, 0]), blocks)
+    assert torch.equal(first[0], first[2])
+    then = packed(Batch(np.array([5, 6, 5]), np.array([5, 1, 5])), blocks)
+    for prompt, found in zip((PROMPTS[0], PROMPTS[1], PROMPTS[0]), then, strict=True):
+        expected = plain(model, [*prompt, 6 if prompt is PROMPTS[1] else 5])
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize(
