@@ -136,7 +136,9 @@ def records(batches: Iterable[bytes]) -> list[bytes]:
 
     Serialised messages one behind the other are one message with the repeated fields of all.
     """
-    values, parts, size = [], [], 0
+    values: list[bytes] = []
+    parts: list[bytes] = []
+    size = 0
     for batch in batches:
         if size and size + len(batch) > MAX_RECORD_BYTES:
             values.append(b"".join(parts))
