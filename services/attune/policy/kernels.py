@@ -10,10 +10,10 @@ Compiled at the first call of each process, or read from the folder where an ear
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import int32, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,26 +29,28 @@ SPAN = 64
 
 def _compiled(function: F) -> F:
     """Sums may be reordered: the order of vector instructions is another than that of the text."""
-    how = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+    how: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
     try:
-        return njit(cache=True, **how)(function)
+        return cast(F, njit(cache=True, **how)(function))
     except RuntimeError:  # no folder that may be written to
-        return njit(**how)(function)
+        return cast(F, njit(**how)(function))
 
 
 def _inlined(function: F) -> F:
     """Part of a kernel; the order of its operations is that of the text."""
-    return njit(inline="never", error_model="numpy")(function)
+    return cast(F, njit(error_model="numpy")(function))
 
 
-@intrinsic
-def _from_bits(context: Any, bits: Any) -> Any:
-    """The float32 of these bits."""
+def _bitcast(context: Any, bits: Any) -> Any:
+    """How numba is to make the float32 of 32 bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.float32))
 
     return types.float32(types.int32), generate
+
+
+_from_bits: Any = intrinsic(_bitcast)
 
 
 @_inlined
@@ -58,7 +60,7 @@ def _exp(x: np.float32) -> np.float32:
     n = np.floor(inside * LOG2_E + HALF)
     r = inside - n * LN_2_HIGH - n * LN_2_LOW
     p = ONE + r * (ONE + r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * C6)))))
-    power = _from_bits(int32((int32(n) + 127) << 23))
+    power = _from_bits(np.int32((np.int32(n) + 127) << 23))
     return ZERO if x < LOWEST else p * power
 
 
