@@ -1,9 +1,11 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres demo test e2e kafka test-kafka bench-ingest bench-generation fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image bench-ingest bench-generation bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
+# The marks of tests that need a part which has a tier of its own.
+WITHOUT_PARTS := not chart and not image and not kafka and not prometheus and not triton and not vllm
 BIN := $(VENV)/bin
 ARGS ?=
 # Idle threads of one torch process must not spin while another works.
@@ -21,17 +23,20 @@ $(VENV)/installed: pyproject.toml
 
 install: $(VENV)/installed ## Install Attune and its tools into .venv.
 
-demo: install ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
+vllm: install ## Make the environment in which the policy server runs on vLLM: 6 GB under ~/.cache/attune/vllm.
+	$(BIN)/python deploy/vllm/installation.py
+
+demo: install $(if $(findstring --engine vllm,$(ARGS)),vllm) ## Watch a language model get better, end to end; ARGS="--seed 1" passes flags on.
 	$(QUIET) $(BIN)/attune demo $(ARGS)
 
 postgres: install ## Install PostgreSQL for tests, where it is missing and this user may.
 	$(BIN)/python tests/support/postgres.py
 
 test: install postgres ## The fast tests.
-	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not kafka" $(ARGS)
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and $(WITHOUT_PARTS)" $(ARGS)
 
 e2e: install ## The tests that train or run real processes for minutes.
-	$(QUIET) $(BIN)/python -m pytest -q -m "slow and not kafka" $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and $(WITHOUT_PARTS)" $(ARGS)
 
 kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: with TLS only.
 	$(BIN)/python deploy/kafka/broker.py run $(ARGS)
@@ -39,11 +44,38 @@ kafka: install ## Run an Apache Kafka broker on 127.0.0.1:9092; ARGS=--secured: 
 test-kafka: install postgres ## The tests that need a real Kafka broker or a real PostgreSQL.
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "kafka or postgres" $(ARGS)
 
+triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune reward --set engine=triton.
+	$(BIN)/python deploy/triton/triton_server.py run $(ARGS)
+
+test-engines: install ## The tests that drive real model servers: vLLM, Triton.
+	$(QUIET) $(BIN)/python -m pytest -q -m "vllm or triton" $(ARGS)
+
+test-alerts: install ## Rules, dashboards and runbooks: each alert fires and stays quiet; needs Go for promtool.
+	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/alerts $(ARGS)
+
+test-prometheus: install ## A real Prometheus beside attune up: nothing fires at rest, what is provoked does; needs Go.
+	$(QUIET) $(BIN)/python -m pytest -q -m "slow and prometheus" $(ARGS)
+
+chart: install ## Make schema and README of the Helm chart from its values, and copy rules and dashboards into it.
+	$(BIN)/python charts/generate.py
+
+test-chart: install ## The Helm chart: lint, unit tests, value sets against schemas, drift; needs Go 1.26.
+	$(BIN)/python charts/generate.py --check
+	$(BIN)/python -m pytest -q -n 2 -m chart $(ARGS)
+
+test-image: install ## Build both images and run every service of them; needs root. ARGS="-k 'not full'": slim alone.
+	$(BIN)/python tests/support/images.py
+	$(BIN)/python -m pytest -q -m image $(ARGS)
+	$(BIN)/python tests/support/images.py sizes
+
 bench-ingest: install postgres ## What ingest and join take for a core-second; ARGS="--help" tells the options.
 	$(BIN)/python tests/benchmarks/ingest.py $(ARGS)
 
 bench-generation: install ## Tokens a second against transformers and vLLM; ARGS="--peer transformers" leaves one out.
-	$(QUIET) $(BIN)/python tests/benchmarks/generation.py $(ARGS)
+	$(QUIET) PYTHONPATH=deploy/vllm $(BIN)/python tests/benchmarks/generation.py $(ARGS)
+
+bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)

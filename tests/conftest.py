@@ -10,6 +10,9 @@ import pytest
 from support.databases import new_engine, new_url  # noqa: F401  fixtures
 from support.kafka import broker, kafka_settings, topic_prefix  # noqa: F401 - fixtures
 from support.postgres import postgres  # noqa: F401
+from support.s3 import s3, s3_server  # noqa: F401
+from support.triton import triton  # noqa: F401
+from support.vllm import vllm_python  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Tokens a second of many streams through Attune's gRPC, against transformers and vLLM on the same work and machine.
 
-    python tests/benchmarks/generation.py --rounds 5
+    PYTHONPATH=deploy/vllm python tests/benchmarks/generation.py --rounds 5
 
 All sides run in turn, each in processes of its own, on one list of requests: prompts of 8 to 32 tokens, lengths forced
 to a number uniform in 16 to 128, a Llama shape of 3.7 million parameters. Streams are closed loops, 64 at once. The
@@ -28,7 +28,7 @@ from attune.policy.packed_llama import PackedLinear
 from generation_load import Piece, tokens_of
 from generation_sides import attune_side, engine_worker, transformers_worker, vllm_side, worker_side
 from generation_work import made_model, made_work, published
-from vllm_environment import vllm_python
+from installation import make
 
 WARM_UP_REQUESTS, FIRST_TOKEN_REQUESTS, FIRST_TOKEN_ROUNDS = 64, 40, 5
 PEAK_SIDE = 1024
@@ -105,7 +105,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = options_of()
     peers = options.peer or ["transformers", "vllm"]
-    python = vllm_python(progress) if "vllm" in peers else None
+    python = make() if "vllm" in peers else None
     settings = ["threads=1", *options.set]
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)

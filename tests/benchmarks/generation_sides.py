@@ -1,6 +1,6 @@
 """The sides of the benchmark of generation: each does the same work when asked, in processes of its own.
 
-Attune is its policy process. vLLM is its own OpenAI server, in the environment of vllm_environment.
+Attune is its policy process. vLLM is its own OpenAI server, in the environment of deploy/vllm.
 transformers is `generate` in batches of 64, in the order of the work, each as long as its longest row; the rows that
 are done earlier are not counted as work, nor what is written in them.
 """
@@ -24,7 +24,8 @@ from attune.domain.generations import Purpose, Sampling
 from attune.modeling.batching import pad
 from attune.modeling.loading import load_policy
 from attune.modeling.revisions import Held
-from attune.policy.engine import ENGINE_THREAD, Engine, EngineLimits, Job
+from attune.policy.engine import ENGINE_THREAD, Engine
+from attune.policy.jobs import EngineLimits, Job
 from attune.policy.metrics import PolicyMetrics
 from generation_load import Load, Loaded, Piece, loaded
 from generation_work import MODEL

@@ -10,6 +10,7 @@ from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.join.metrics import JoinMetrics
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.telemetry import MetricDescription, describe
+from attune.platform.tracing import TracingMetrics
 from attune.platform.web.server import HttpMetrics
 from attune.policy.metrics import PolicyMetrics
 from attune.reward.metrics import RewardMetrics
@@ -25,6 +26,7 @@ OWN = {
     "trainer": TrainerMetrics,
     "every server": RpcMetrics,
     "every server with an HTTP door": HttpMetrics,
+    "every process that sends traces": TracingMetrics,
 }
 ROW = re.compile(r"^\| `(attune_\w+)` \| (\w+) \| (.+) \|$")
 

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from attune.cli.engine import TRANSFORMERS, VLLM, EngineChoice, engine_choice, engine_options
 from attune.cli.kafka import kafka_flags, kafka_option, make_topics
 from attune.cli.output import print_json
 from attune.cli.supervisor import QUIET_THREADS, Endpoints, Supervisor, settings_of
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 AT_LEAST = {"win_rate": 0.85, "win_rate_worst_kind": 0.80, "reward_accuracy": 0.85, "distinct": 0.40,
             "policy_revisions": 5}  # fmt: skip
-AT_MOST = {"kl": 5.0, "freshness_p50_s": 20.0, "wall_s": 600.0, "failed_requests": 0}
+AT_MOST = {"kl": 5.0, "freshness_p50_s": 20.0, "failed_requests": 0}
+WALL_S = {TRANSFORMERS: 600.0, VLLM: 900.0}
+"""Longest run, by the engine."""
+ON_CPU = ["vllm.arguments.enforce_eager=true", f"vllm.arguments.kv_cache_memory_bytes={256 * 2**20}"]
+"""Settings of vLLM for a model of a few million parameters: nothing is compiled, and its cache holds all that runs."""
 
 
 @click.command("demo")
@@ -56,6 +61,7 @@ AT_MOST = {"kl": 5.0, "freshness_p50_s": 20.0, "wall_s": 600.0, "failed_requests
 @click.option("--shuffled", is_flag=True, help="Control: users act at random, so there is nothing to learn.")
 @click.option("--mistakes", type=click.FloatRange(0, 1), help="Share of feedback that is a plain mistake. Default: 0.1")
 @kafka_option
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the last line of JSON on standard output.")
 @click.option("--check", is_flag=True, help="Exit with status 1 if a figure misses the demo's bar.")
 def demo(
@@ -68,6 +74,8 @@ def demo(
     shuffled: bool,
     mistakes: float | None,
     kafka: str,
+    engine: str,
+    vllm: Path | None,
     as_json: bool,
     check: bool,
 ) -> None:
@@ -81,21 +89,24 @@ def demo(
         raise InvalidInput(f"{folder} is not empty; choose another folder with --out")
     if reuse and not (reuse / "models" / "sft" / "config.json").is_file():
         raise InvalidInput(f"{reuse} holds no models/sft of an earlier run")
+    chosen = engine_choice(engine, vllm)
     os.environ.update(QUIET_THREADS)  # read by torch's threads when they start
     console = Console(stderr=as_json, highlight=False)
-    report = asyncio.run(_run(folder, judge, seed, minutes, reuse, shuffled, mistakes, kafka_flags(kafka), console))
+    cluster = kafka_flags(kafka)
+    report = asyncio.run(_run(folder, judge, seed, minutes, reuse, shuffled, mistakes, cluster, chosen, console))
     _show(report, folder, console)
     print_json(dict(report.summary))
-    if check and (missed := missed_bars(report.summary)):
+    if check and (missed := missed_bars(report.summary, engine)):
         raise AttuneError(f"missed: {', '.join(missed)}")
 
 
-def missed_bars(summary: Mapping[str, Any]) -> list[str]:
+def missed_bars(summary: Mapping[str, Any], engine: str = TRANSFORMERS) -> list[str]:
     """The figures that miss their bar, each beside it; one that could not be measured misses."""
-    bars = AT_LEAST | AT_MOST
+    at_most = AT_MOST | {"wall_s": WALL_S[engine]}
+    bars = AT_LEAST | at_most
     unmeasured = [f"{k} was not measured" for k in bars if summary[k] is None]
     low = [f"{k} {v:.3g} < {bar}" for k, bar in AT_LEAST.items() if (v := summary[k]) is not None and not v >= bar]
-    high = [f"{k} {v:.3g} > {bar}" for k, bar in AT_MOST.items() if (v := summary[k]) is not None and not v <= bar]
+    high = [f"{k} {v:.3g} > {bar}" for k, bar in at_most.items() if (v := summary[k]) is not None and not v <= bar]
     return unmeasured + low + high
 
 
@@ -121,6 +132,7 @@ async def _run(
     shuffled: bool,
     mistakes: float | None,
     kafka: list[str],
+    engine: EngineChoice,
     console: Console,
 ) -> Report:
     from attune.platform.registry.registry import Registry
@@ -144,9 +156,10 @@ async def _run(
     cluster = with_own_topics(kafka)
     if cluster:
         make_topics(cluster, say)
-    settings = settings_of(system, endpoints, os.cpu_count() or 1, cluster)
+    settings = engine.with_settings(settings_of(system, endpoints, os.cpu_count() or 1, cluster))
     settings["trainer"] += recipe.trainer()
-    services = _Services(system, endpoints, settings, say)
+    settings["policy"] += ON_CPU if engine.name == VLLM else []
+    services = _Services(system, endpoints, settings, say, interpreters=engine.interpreters)
     stage = Stage(folder, Registry(system / "registry"), services, say, lambda name: _progress(name, say))
     try:
         return await Story(stage, recipe, taste, minutes).run(reuse / "models" if reuse else None)

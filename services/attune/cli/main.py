@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("demo:demo", "Watch a language model get better from people's rankings, end to end."),
     "up": ("up:up", "Run all services on this machine."),
     "status": ("status:status", "Show what every service is doing."),
+    "check": ("check:check", "Send one conversation around the loop, and take it back."),
     "generate": ("generate:generate", "Ask the policy for completions."),
     "feedback": ("feedback:feedback", "Rate, compare, rank, correct; run ingest and join; erase a person."),
     "dead-letters": ("dead_letters:dead_letters", "See what the join could not use, and write it back."),

@@ -18,7 +18,7 @@ import click
 
 from attune.domain.errors import ConfigurationInvalid
 from attune.platform.config import ServiceSettings, listing, load_settings
-from attune.platform.lifecycle import EXIT_MISCONFIGURED, die_with_parent, run
+from attune.platform.lifecycle import EXIT_MISCONFIGURED, die_with_parent, run, stop_while_starting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +66,7 @@ def service_command(name: str, package: str, settings_class: str, summary: str) 
         except ConfigurationInvalid as error:
             click.echo(f"attune {name}: {error.message}", err=True)
             sys.exit(EXIT_MISCONFIGURED)
+        stop_while_starting()
         module = import_module(f"{package}.main")
         main: Callable[[Any, asyncio.Event], Awaitable[None]] = module.main
         sys.exit(run(lambda stop: main(settings, stop), getattr(module, "new_loop", None)))

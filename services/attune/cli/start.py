@@ -10,10 +10,11 @@ import sys
 EXTRAS = {
     "web": {"jwt"},
     "server": {
-        *("aiohttp", "alembic", "click", "fsspec", "grpc_reflection", "kafka", "prometheus_client", "pydantic"),
-        *("rich", "sqlalchemy", "uvloop"),
+        *("aiohttp", "alembic", "click", "fsspec", "grpc_reflection", "kafka", "opentelemetry"),
+        *("prometheus_client", "pydantic", "rich", "sqlalchemy", "uvloop"),
     },
     "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "triton": {"tritonclient"},
     "demo": {"matplotlib"},
 }
 """What brings which package; see pyproject.toml."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attune
 from attune.client.calls import AsyncConnection
 from attune.domain.errors import ConfigurationInvalid, ServerUnavailable
 from attune.platform.lifecycle import EXIT_MISCONFIGURED, PARENT_VARIABLE
@@ -113,7 +114,8 @@ def settings_of(folder: Path, endpoints: Endpoints, cores: int, kafka: Sequence[
 class Supervisor:
     """The services named in `settings`, each a child process whose output goes to `<folder>/logs/<service>.log`.
 
-    `tell` gets one line whenever a service ends and is started again. Used inside one event loop.
+    `tell` gets one line whenever a service ends and is started again. `interpreters` name the Python of a service that
+    has an environment of its own. Used inside one event loop.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Supervisor:
         settings: Mapping[str, Sequence[str]],
         tell: Callable[[str], None],
         pauses_s: tuple[float, float] = PAUSES_S,
+        interpreters: Mapping[str, Path] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.restarts = dict.fromkeys(settings, 0)
@@ -130,6 +133,7 @@ class Supervisor:
         self._settings = settings
         self._tell = tell
         self._pauses_s = pauses_s
+        self._interpreters = interpreters or {}
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
 
@@ -218,9 +222,12 @@ class Supervisor:
         """One life of a service; its exit status."""
         arguments = [part for setting in self._settings[service] for part in ("--set", setting)]
         environment = os.environ | QUIET_THREADS | {PARENT_VARIABLE: str(os.getpid())}
+        interpreter = self._interpreters.get(service)
+        if interpreter:
+            environment |= own_sources()
         with self._log(service).open("ab") as log:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "attune.cli.main", *COMMANDS[service], *arguments,
+                interpreter or sys.executable, "-m", "attune.cli.main", *COMMANDS[service], *arguments,
                 env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._children[service] = child
@@ -231,6 +238,12 @@ class Supervisor:
 
     def _log(self, service: str) -> Path:
         return self._folder / "logs" / f"{service}.log"
+
+
+def own_sources() -> dict[str, str]:
+    """Variables by which another interpreter runs this Attune, if it is a checkout; else it has one of its own."""
+    sources = Path(next(iter(attune.__path__))).parent
+    return {} if sources.is_relative_to(sys.prefix) else {"PYTHONPATH": str(sources)}
 
 
 def last_line(log: Path) -> str:

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from attune.cli.engine import engine_choice, engine_options
 from attune.cli.kafka import kafka_flags, kafka_option, make_topics
 from attune.cli.supervisor import COMMANDS, Endpoints, Supervisor, settings_of
 from attune.domain.errors import ConfigurationInvalid
@@ -28,10 +29,11 @@ from attune.platform.lifecycle import run, until_stopped
     "--set", "flags", multiple=True, metavar="SERVICE.KEY=VALUE", help="A setting of one service; repeatable."
 )
 @kafka_option
+@engine_options
 @click.option(
     "--free-ports", is_flag=True, help="Take ports that nobody uses; endpoints.json in the folder names them."
 )
-def up(folder: Path, flags: tuple[str, ...], kafka: str, free_ports: bool) -> None:
+def up(folder: Path, flags: tuple[str, ...], kafka: str, engine: str, vllm: Path | None, free_ports: bool) -> None:
     """Run all services on this machine.
 
     Without a model they wait and say what is missing: publish one with `attune sft --publish policies/support` and
@@ -39,15 +41,18 @@ def up(folder: Path, flags: tuple[str, ...], kafka: str, free_ports: bool) -> No
     --set trainer.ppo.kl_target=3. An ATTUNE_TRAINER_… variable reaches the trainer, and likewise the others.
     With --kafka, topics that are absent are made.
     """
+    chosen = engine_choice(engine, vllm)
     endpoints = Endpoints.free() if free_ports else Endpoints.usual()
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     cluster = kafka_flags(kafka)
-    settings = with_flags(settings_of(folder, endpoints, os.cpu_count() or 1, cluster), flags)
+    own = chosen.with_settings(settings_of(folder, endpoints, os.cpu_count() or 1, cluster))
+    settings = with_flags(own, flags)
     if cluster:
         make_topics(cluster, click.echo)
     endpoints.save(folder)
-    raise SystemExit(run(lambda stop: _supervise(Supervisor(folder, endpoints, settings, click.echo), folder, stop)))
+    supervisor = Supervisor(folder, endpoints, settings, click.echo, interpreters=chosen.interpreters)
+    raise SystemExit(run(lambda stop: _supervise(supervisor, folder, stop)))
 
 
 async def _supervise(supervisor: Supervisor, folder: Path, stop: asyncio.Event) -> None:

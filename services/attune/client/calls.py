@@ -20,6 +20,7 @@ from attune.client.access import OPEN, Access, Bearer
 from attune.client.channel import RenewedChannel, open_async_channel, open_channel
 from attune.client.errors import error_of_call
 from attune.client.retries import NO_RETRY, Attempts, RetryPolicy
+from attune.client.tracing import trace_metadata
 from attune.domain.errors import AttuneError, ServerUnavailable
 
 R = TypeVar("R")
@@ -103,7 +104,8 @@ class Connection:
 
     def _begin(self, call: Call[Any], timeout_s: float) -> Any:
         method = call.method(self.channel)
-        return method(call.make_request(), timeout=timeout_s, metadata=self._bearer.metadata())
+        metadata = self._bearer.metadata() + trace_metadata()
+        return method(call.make_request(), timeout=timeout_s, metadata=metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +186,8 @@ class AsyncConnection:
 
     def _begin(self, call: Call[Any], timeout_s: float) -> Any:
         method = call.method(self.channel)
-        return method(call.make_request(), timeout=timeout_s, metadata=self._bearer.metadata())
+        metadata = self._bearer.metadata() + trace_metadata()
+        return method(call.make_request(), timeout=timeout_s, metadata=metadata)
 
     async def __aenter__(self) -> Self:
         return self

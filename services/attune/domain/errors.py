@@ -107,6 +107,12 @@ class CheckpointRefused(AttuneError):
     status, reason = "FAILED_PRECONDITION", "CHECKPOINT_REFUSED"
 
 
+class EngineUnavailable(AttuneError):
+    """What computes for this server is away, such as Triton; wait `retry_after_s` and try again."""
+
+    status, reason = "UNAVAILABLE", "ENGINE_UNAVAILABLE"
+
+
 class GenerationIdReused(AttuneError):
     """The caller chose a generation id that the app has already used."""
 
@@ -187,6 +193,12 @@ class EpochSuperseded(AttuneError):
     status, reason = "FAILED_PRECONDITION", "EPOCH_SUPERSEDED"
 
 
+class LeaseLost(AttuneError):
+    """Another process leads now, or this one could not say in time that it still does; it ends, and may ask again."""
+
+    status, reason = "ABORTED", "LEASE_LOST"
+
+
 class AlreadyPublished(AttuneError):
     """The revision number or alias file exists with other content."""
 
@@ -197,6 +209,12 @@ class RegistryCorrupt(AttuneError):
     """A manifest or alias file in the registry cannot be read or does not match its hashes."""
 
     status, reason = "DATA_LOSS", "REGISTRY_CORRUPT"
+
+
+class RegistryUnavailable(AttuneError):
+    """The object store of the registry cannot be reached, or refuses; what is live serves on."""
+
+    status, reason = "UNAVAILABLE", "REGISTRY_UNAVAILABLE"
 
 
 class TrainingStopped(AttuneError):

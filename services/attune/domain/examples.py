@@ -12,16 +12,18 @@ from attune.domain.times import from_timestamp, to_timestamp
 
 @dataclass(frozen=True)
 class ExampleCompletion:
-    """A completion of an example: its id, its text, and the full name of the revision that wrote it."""
+    """A completion of an example: its id, its text, the full name of the revision that wrote it or began it, and those
+    that went on with it, in order."""
 
     id: str
     text: str
     revision: str
+    later_revisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row of training data; times in seconds of the log's clock."""
+    """One row of training data; times in seconds of the log's clock; traceparents of what was traced."""
 
     sequence: int
     prompt: Prompt
@@ -29,6 +31,13 @@ class Example:
     event: FeedbackEvent
     accept_time: float
     generation_time: float
+    feedback_traceparent: str = ""
+    generation_traceparents: tuple[str, ...] = ()
+
+    @property
+    def traceparents(self) -> tuple[str, ...]:
+        """Of the event and its generations, those that were traced."""
+        return tuple(filter(None, (self.feedback_traceparent, *self.generation_traceparents)))
 
     def text_of(self, completion_id: str) -> str:
         """The text of a named completion. KeyError if the example does not hold it."""
@@ -45,11 +54,16 @@ class Example:
             subject_id=self.event.subject_id,
             prompt=self.prompt.to_proto(),
             completions=[
-                examples_pb2.ExampleCompletion(id=c.id, text=c.text, revision=c.revision) for c in self.completions
+                examples_pb2.ExampleCompletion(
+                    id=c.id, text=c.text, revision=c.revision, later_revisions=c.later_revisions
+                )
+                for c in self.completions
             ],
             feedback=self.event.to_proto(),
             accept_time=to_timestamp(self.accept_time),
             generation_time=to_timestamp(self.generation_time),
+            feedback_traceparent=self.feedback_traceparent,
+            generation_traceparents=self.generation_traceparents,
         )
 
     @classmethod
@@ -57,8 +71,12 @@ class Example:
         return cls(
             sequence=proto.sequence,
             prompt=Prompt.from_proto(proto.prompt),
-            completions=tuple(ExampleCompletion(c.id, c.text, c.revision) for c in proto.completions),
+            completions=tuple(
+                ExampleCompletion(c.id, c.text, c.revision, tuple(c.later_revisions)) for c in proto.completions
+            ),
             event=FeedbackEvent.from_proto(proto.feedback),
             accept_time=from_timestamp(proto.accept_time),
             generation_time=from_timestamp(proto.generation_time),
+            feedback_traceparent=proto.feedback_traceparent,
+            generation_traceparents=tuple(proto.generation_traceparents),
         )

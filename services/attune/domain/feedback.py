@@ -17,6 +17,7 @@ from attune.domain.errors import InvalidInput
 from attune.domain.generations import checked_name
 from attune.domain.ids import canonical_uuid, parse_completion_id
 from attune.domain.times import from_timestamp, to_timestamp
+from attune.domain.traces import checked_traceparent
 
 MAX_RANKED = 64
 MAX_DEMONSTRATION_CHARACTERS = 100_000
@@ -159,17 +160,21 @@ def body_hash_of(body: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class AcceptedFeedback:
-    """An event and the second at which ingest accepted it."""
+    """An event, the second at which ingest accepted it, and the trace in which that was, if any."""
 
     event: FeedbackEvent
     accept_time: float
+    traceparent: str = ""
 
     def to_proto(self) -> events_pb2.AcceptedFeedback:
-        return events_pb2.AcceptedFeedback(event=self.event.to_proto(), accept_time=to_timestamp(self.accept_time))
+        return events_pb2.AcceptedFeedback(
+            event=self.event.to_proto(), accept_time=to_timestamp(self.accept_time), traceparent=self.traceparent
+        )
 
     @classmethod
     def from_proto(cls, proto: events_pb2.AcceptedFeedback) -> AcceptedFeedback:
-        return cls(FeedbackEvent.from_proto(proto.event), from_timestamp(proto.accept_time))
+        traceparent = checked_traceparent(proto.traceparent)
+        return cls(FeedbackEvent.from_proto(proto.event), from_timestamp(proto.accept_time), traceparent=traceparent)
 
 
 def _completion(text: str, field: str) -> str:

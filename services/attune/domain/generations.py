@@ -14,6 +14,7 @@ from attune.domain.errors import FieldViolation, InvalidInput
 from attune.domain.ids import MAX_COMPLETIONS, canonical_uuid
 from attune.domain.prompts import Prompt
 from attune.domain.times import from_timestamp, to_timestamp
+from attune.domain.traces import checked_traceparent
 
 MAX_NAME_CHARACTERS = 200
 MAX_STOP_STRINGS = 16
@@ -137,7 +138,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Generation:
-    """One Generate call and what came of it; `create_time` in seconds since the epoch."""
+    """One Generate call and what came of it; `create_time` in seconds since the epoch; `traceparent` may be empty."""
 
     id: str
     app_id: str
@@ -149,6 +150,7 @@ class Generation:
     sampling: Sampling
     purpose: Purpose
     create_time: float
+    traceparent: str = ""
 
     def to_proto(self) -> generations_pb2.Generation:
         return generations_pb2.Generation(
@@ -162,6 +164,7 @@ class Generation:
             sampling=self.sampling.to_proto(),
             purpose=int(self.purpose),  # type: ignore[arg-type]
             create_time=to_timestamp(self.create_time),
+            traceparent=self.traceparent,
         )
 
     @classmethod
@@ -182,6 +185,7 @@ class Generation:
             sampling=Sampling.from_proto(proto.sampling),
             purpose=_checked_enum(Purpose, proto.purpose or Purpose.USER, "purpose"),
             create_time=from_timestamp(proto.create_time),
+            traceparent=checked_traceparent(proto.traceparent),
         )
 
 

@@ -64,19 +64,25 @@ def last_real_index(attention_mask: Tensor) -> Tensor:
     return (places * attention_mask.long()).argmax(-1)
 
 
-def length_buckets(lengths: Sequence[int], batch_size: int, max_tokens: int | None = None) -> list[list[int]]:
-    """Indices grouped by similar length: at most `batch_size` a group and, if given, `max_tokens` with its padding.
+def length_buckets(
+    lengths: Sequence[int], batch_size: int, max_tokens: int | None = None, max_padding: int | None = None
+) -> list[list[int]]:
+    """Indices grouped by similar length: at most `batch_size` a group and, if given, `max_tokens` with its padding and
+    `max_padding` tokens of that.
 
     Longest first, so that a batch that does not fit memory fails at once. A sequence longer than `max_tokens` stands
     alone. Equal lengths keep their order.
     """
     groups: list[list[int]] = []
+    padding = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         group = groups[-1] if groups else None
         widest = lengths[group[0]] if group else 0
-        fits = group is not None and len(group) < batch_size
+        padding += widest - lengths[index]
+        fits = group is not None and len(group) < batch_size and (max_padding is None or padding <= max_padding)
         if group is not None and fits and (max_tokens is None or widest * (len(group) + 1) <= max_tokens):
             group.append(index)
         else:
             groups.append([index])
+            padding = 0
     return groups

@@ -25,12 +25,13 @@ from attune.domain.errors import (
     EpochSuperseded,
     InvalidInput,
     NoRevision,
+    RegistryUnavailable,
     RevisionNotLoaded,
     RevisionUnknown,
 )
 from attune.domain.revisions import STABLE, RevisionName
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 def publishing(model_name: str) -> str:
@@ -61,12 +62,21 @@ class LoadedRevisions(Generic[T]):
     """The loaded revisions of one model, `model_name` being "policies/<name>" or "rewards/<name>".
 
     `exists` tells whether the registry has a revision, so that an unknown one and one not loaded are different errors.
+    With `activate`, one revision serves at a time: it is called before `stable` moves, puts that revision into the
+    engine or raises an AttuneError that refuses it, and whoever asks for another revision is refused.
     """
 
-    def __init__(self, model_name: str, load: Callable[[str], T], exists: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        load: Callable[[str], T],
+        exists: Callable[[str], bool],
+        activate: Callable[[Held[T]], None] | None = None,
+    ) -> None:
         self.model_name = model_name
         self._load = load
         self._exists = exists
+        self._activate = activate
         self._loading = threading.Lock()
         self._state = threading.Lock()
         self._held: dict[str, Held[T]] = {}
@@ -84,13 +94,13 @@ class LoadedRevisions(Generic[T]):
     def aliases(self) -> dict[str, str]:
         """What each followed alias names here, by full name."""
         with self._state:
-            return dict(self._aliases)
+            return {alias: name for alias, name in self._aliases.items() if self._serves(name)}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Full names of all in memory, oldest load first."""
+        """Full names of all that may be asked for, oldest load first."""
         with self._state:
-            return tuple(self._held)
+            return tuple(name for name in self._held if self._serves(name))
 
     @property
     def epoch(self) -> int:
@@ -99,12 +109,17 @@ class LoadedRevisions(Generic[T]):
 
     def follow(self, alias: str, revision: str) -> Followed:
         """An alias now names `revision`: loads it if need be and then moves at once. Never raises for a bad revision:
-        the alias stays where it was in this server, and the caller counts the refusal."""
+        the alias stays where it was in this server, and the caller counts the refusal. A registry that is away says
+        nothing of the revision: RegistryUnavailable and OSErrors rise, and it can be followed again."""
         if self._aliases.get(alias) == revision:
             return Followed("unchanged", revision)
         with self._loading:
             try:
                 load_s = self._ensure(revision)
+                if alias == STABLE and self._activate:
+                    self._activate(self._held[revision])
+            except RegistryUnavailable:
+                raise
             except AttuneError as error:
                 return Followed("refused", revision, error=error)
             with self._state:
@@ -144,22 +159,29 @@ class LoadedRevisions(Generic[T]):
         """
         with self._state:
             name = self._aliases.get(asked or STABLE, "")
-            if held := self._held.get(name):
+            if held := self._found(name):
                 return held
             if asked in ("", STABLE):
                 raise NoRevision(
                     f"nothing of {self.model_name} is live here yet; publish it: {publishing(self.model_name)}",
                     metadata={"model": self.model_name},
                 )
-            name = self._full_name(asked)
-            if held := self._held.get(name):
+            name = name or self._full_name(asked)
+            if held := self._found(name):
                 return held
-            loaded = ", ".join(self._held)
+            loaded = ", ".join(found for found in self._held if self._serves(found))
         if not self._exists(name):
             raise RevisionUnknown(f"the registry has no {name}", metadata={"revision": name})
+        why = "cannot be asked for, this engine serves one revision at a time" if self._activate else "is not in memory"
         raise RevisionNotLoaded(
-            f"{name} is not in memory here; loaded: {loaded or 'none'}", metadata={"revision": name, "loaded": loaded}
+            f"{name} {why} here; loaded: {loaded or 'none'}", metadata={"revision": name, "loaded": loaded}
         )
+
+    def _serves(self, name: str) -> bool:
+        return self._activate is None or name == self.live
+
+    def _found(self, name: str) -> Held[T] | None:
+        return self._held.get(name) if self._serves(name) else None
 
     def _full_name(self, asked: str) -> str:
         """The full name that a number or full name stands for; RevisionUnknown if it is neither, or of another model.

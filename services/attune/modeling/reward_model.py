@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from attune.domain.errors import CheckpointRefused
-from attune.modeling.batching import last_real_index, position_ids
+from attune.modeling.batching import last_real_index, pad, position_ids
 from attune.modeling.loading import (
     check_finite,
     check_tokenizer_is,
@@ -105,6 +105,12 @@ class LoadedRewardModel:
     max_context: int
     normalisation: Normalisation = field(default_factory=Normalisation)
     source_biases: Mapping[str, float] = field(default_factory=dict)
+
+    def raw_scores(self, inputs: Sequence[Sequence[int]]) -> list[float]:
+        """The score of each list of tokens, as one batch."""
+        batch = pad(inputs, int(self.tokenizer.pad_token_id), "right", self.model.head.weight.device)
+        with torch.inference_mode():
+            return self.model.scores(batch.input_ids, batch.attention_mask).tolist()
 
 
 def reward_input(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], completion_text: str) -> list[int]:

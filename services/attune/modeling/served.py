@@ -17,9 +17,16 @@ from typing import Generic, Protocol, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from transformers import PreTrainedTokenizerBase
 
-from attune.domain.errors import AttuneError, CheckpointRefused, InvalidInput, RegistryCorrupt, RevisionUnknown
+from attune.domain.errors import (
+    AttuneError,
+    CheckpointRefused,
+    EngineUnavailable,
+    InvalidInput,
+    RegistryCorrupt,
+    RevisionUnknown,
+)
 from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
-from attune.modeling.revisions import LoadedRevisions
+from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import tokenizer_hash
 from attune.platform.registry.registry import Registry
 
@@ -33,7 +40,7 @@ class Model(Protocol):
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Model, covariant=True)
 
 
 class SwapMetrics:
@@ -48,12 +55,16 @@ class SwapMetrics:
             f"{prefix}_live_revision_number", "Number of the live revision; 0 for none", registry=registry
         )
         self.swaps = Counter(f"{prefix}_swaps", "Moves of aliases followed, by outcome", ["outcome"], registry=registry)
+        for outcome in ("swapped", "refused"):
+            self.swaps.labels(outcome)  # stands from the start: the first increase must not be missed
         self.swap_duration_s = Histogram(
             f"{prefix}_swap_duration_seconds", "Loading and verifying a revision", registry=registry
         )
         self.load_refused = Counter(
             f"{prefix}_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
         )
+        for error in (CheckpointRefused, RegistryCorrupt, RevisionUnknown):
+            self.load_refused.labels(error.reason)
         self.torn_alias_files = Gauge(
             f"{prefix}_torn_alias_files", "Alias files ignored because they cannot be read", registry=registry
         )
@@ -69,9 +80,10 @@ class SwapMetrics:
 class ServedRevisions(Generic[M]):
     """`loaded` is what requests are answered from.
 
-    `load` reads a folder whose tokenizer must have the given hash (None: any); `probe` computes once with what was
-    loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a folder for
-    what a remote registry sends; `on_live` is awaited each time another revision has become live.
+    `load` reads a revision's folder, whose tokenizer must have the given hash (None: any); `probe` computes once with
+    what was loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a
+    folder for what a remote registry sends, of which only what is in memory stays; `on_live` is awaited each time
+    another revision has become live; `activate` is as LoadedRevisions says.
     """
 
     def __init__(
@@ -79,13 +91,14 @@ class ServedRevisions(Generic[M]):
         registry: Registry,
         model: ModelName,
         *,
-        load: Callable[[Path, str | None], M],
+        load: Callable[[RevisionName, Path, str | None], M],
         probe: Callable[[M, str], None],
         cache: Path,
         metrics: SwapMetrics,
         on_live: Callable[[], Awaitable[None]],
+        activate: Callable[[Held[M]], None] | None = None,
     ) -> None:
-        self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists)
+        self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists, activate)
         self._registry = registry
         self._model = model
         self._read = load
@@ -97,12 +110,16 @@ class ServedRevisions(Generic[M]):
         metrics.torn_alias_files.set_function(lambda: registry.torn_alias_files)
 
     async def follow(self, record: AliasRecord) -> None:
-        """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on."""
+        """An alias has moved: what it names is loaded and serves, or is refused and the old one serves on.
+
+        EngineUnavailable while the engine is away: nothing is refused then, and whoever follows asks again."""
         name = str(self._model.revision(record.number))
         before = self.loaded.live
         followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
         if followed.outcome == "unchanged":
             return
+        if isinstance(followed.error, EngineUnavailable):
+            raise followed.error
         self._metrics.swaps.labels(followed.outcome).inc()
         if followed.error is not None:
             self._refused(name, followed.error)
@@ -133,8 +150,11 @@ class ServedRevisions(Generic[M]):
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
 
     def _load(self, name: str) -> M:
-        folder = self._registry.fetch(RevisionName.parse(name), self._cache)
-        loaded = self._read(folder, self._tokenizer_hash)
+        revision = RevisionName.parse(name)
+        wanted = [RevisionName.parse(known).number for known in (*self.loaded.names, name)]
+        self._registry.forget(self._model, self._cache, keep=wanted)
+        folder = self._registry.fetch(revision, self._cache)
+        loaded = self._read(revision, folder, self._tokenizer_hash)
         self._probe(loaded, name)
         self._tokenizer_hash = self._tokenizer_hash or tokenizer_hash(loaded.tokenizer)
         return loaded

@@ -44,6 +44,11 @@ def run(
     return 0
 
 
+def stop_while_starting() -> None:
+    """Makes a SIGTERM that comes before `run` end the process; process 1 of a container would not hear it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 async def _with_signals(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import json
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from attune.domain.generations import Sampling
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, ControlPort, LogLevel, Section
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.registry.settings import RegistrySettings
+from attune.platform.tracing import TracingSettings
 from attune.platform.web.settings import HttpPort
-from attune.policy.engine import EngineLimits
+from attune.policy.jobs import EngineLimits
 
 
 class SamplingDefaults(Section):
@@ -26,8 +29,9 @@ class SamplingDefaults(Section):
 
 
 class EngineSettings(Section):
-    """How much the engine does at once."""
+    """Which engine writes, and how much it does at once."""
 
+    name: Literal["transformers", "vllm"] = Field("transformers", description="The engine; vllm needs vLLM installed.")
     running: int = Field(96, ge=1, description="Most completions written at once.")
     queued: int = Field(
         1024, ge=1, description="Most completions of users that wait, and most of rollouts; more are refused."
@@ -39,23 +43,47 @@ class EngineSettings(Section):
         return EngineLimits(self.running, self.queued, self.stream_tokens, self.stream_s)
 
 
+class VllmSettings(Section):
+    """What vLLM is told, where it is the engine."""
+
+    tensor_parallel_size: int = Field(1, ge=1, description="Over how many devices the weights are laid.")
+    arguments: dict = Field({}, description="Other arguments of vLLM's engine, such as vllm.arguments.block_size.")
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _read(cls, arguments: Any) -> Any:
+        """From flags and variables they come as text: JSON where it is, else what it says."""
+        if isinstance(arguments, str):
+            return _from_json(arguments)
+        if not isinstance(arguments, dict):
+            return arguments
+        return {name: _from_json(v) if isinstance(v, str) else v for name, v in arguments.items()}
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 class HttpSettings(HttpPort):
     """Where OpenAI's clients call."""
 
     timeout_s: float = Field(600.0, gt=0, description="How long a request may take, and a stream once it has begun.")
 
 
-class PolicySettings(EventLogSettings, AccessSettings):
+class PolicySettings(EventLogSettings, RegistrySettings, AccessSettings):
     """Everything the policy server can be told."""
 
     service: ClassVar[str] = "policy"
 
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     cache_folder: str = Field("attune-data/cache", description="Folder for revisions of a registry that is elsewhere.")
     app: AppPort = AppPort(port=7001)
     control: ControlPort = ControlPort(port=7101)
     http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     default_app: str = Field("default", description="App of OpenAI's and Triton's clients that do not name theirs.")
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7201, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
@@ -68,6 +96,7 @@ class PolicySettings(EventLogSettings, AccessSettings):
     record_wait_s: float = Field(0.2, gt=0, description="Longest wait for the event log before an answer leaves.")
     queue_generations: int = Field(10_000, ge=1, description="Most generations that wait to be recorded.")
     engine: EngineSettings = EngineSettings()
+    vllm: VllmSettings = VllmSettings()
     defaults: SamplingDefaults = SamplingDefaults()
     max_deadline_s: float = Field(600.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")
     max_stream_s: float = Field(3600.0, gt=0, description="The same for a stream of requests.")

@@ -9,7 +9,7 @@ from datetime import timedelta
 import grpc.aio
 
 from attune.api.policy.v1 import control_pb2, control_pb2_grpc
-from attune.policy.engine import Engine
+from attune.policy.engines import PolicyEngine
 from attune.policy.revisions import PolicyRevisions
 
 
@@ -17,7 +17,7 @@ class PolicyControlServicer(control_pb2_grpc.PolicyControlServiceServicer):
     """The control port of a policy server. Nothing here makes weights live: only an alias does. `hint` is called when
     a revision was asked for: its alias may have moved, or is about to."""
 
-    def __init__(self, engine: Engine, revisions: PolicyRevisions, hint: Callable[[], None]) -> None:
+    def __init__(self, engine: PolicyEngine, revisions: PolicyRevisions, hint: Callable[[], None]) -> None:
         self._engine = engine
         self._revisions = revisions
         self._hint = hint

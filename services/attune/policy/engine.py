@@ -1,11 +1,9 @@
 """The engine: one thread that decodes, and a queue in front of it.
 
 A generation is admitted as rows, one a completion, to the decoder of the revision it holds; several revisions decode
-side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. Users go before
-rollouts, and are not refused because rollouts fill the queue. What cannot be done by its deadline, judged by the pace
-so far, is refused: when it comes, and again before its prompt is read. Every turn: take out what was cancelled, admit
-what fits, one step of each decoder with what it takes in, report. A stream is told of several tokens at once where they
-come fast.
+side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. The queue says who
+goes first and who is refused. Every turn: take out what was cancelled, admit what fits, one step of each decoder with
+what it takes in, report. A stream is told of several tokens at once where they come fast.
 
 The event loop submits and cancels; the thread reports tokens back in one call a turn. A failure in the thread ends the
 process: `run` raises it.
@@ -14,79 +12,24 @@ process: `run` raises it.
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attune.domain.errors import AttuneError, DeadlineUnattainable, PromptTooLong, QueueFull, ServerUnavailable
-from attune.domain.generations import FinishReason, Purpose, Sampling
-from attune.modeling.loading import LoadedPolicy
-from attune.modeling.revisions import Held
+from attune.domain.errors import AttuneError, ServerUnavailable
+from attune.domain.generations import FinishReason
 from attune.policy.decoder import NOBODY, Decoder, Joining
+from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits, tell
 from attune.policy.metrics import PolicyMetrics
-from attune.policy.pace import Pace
+from attune.policy.queue import JobQueue
 from attune.policy.sampling import RowSampling
 from attune.policy.text import GrowingText
 
-RETRY_AFTER_S = 0.5
-WAITED_S = 0.05
-"""From when on a job has waited; one that was taken at once is always tried."""
 ENGINE_THREAD = "attune-engine"
 """What the thread is called in `top -H`, and torch's that work for it; the others of the process are the service."""
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """How much runs and waits at once, in completions, users and rollouts apart; and how many tokens, or seconds, a
-    stream waits at most for company."""
-
-    running: int = 96
-    queued: int = 1024
-    stream_tokens: int = 8
-    stream_s: float = 0.05
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What completion `index` gained; `finish_reason` is set when it is done."""
-
-    index: int
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: FinishReason | None = None
-
-
-@dataclass
-class Job:
-    """A generation in the engine. `held` keeps its revision's weights as they were at admission; `deadline` is in
-    seconds of the monotonic clock."""
-
-    held: Held[LoadedPolicy]
-    prompt_ids: tuple[int, ...]
-    sampling: Sampling
-    purpose: Purpose
-    is_streaming: bool = False
-    deadline: float = math.inf
-    is_cancelled: bool = False
-    events: asyncio.Queue[Tokens | Exception] = field(default_factory=asyncio.Queue)
-    admitted_time: float = field(default_factory=time.monotonic)
-
-    @property
-    def limit(self) -> int:
-        """Most tokens of a completion."""
-        return min(self.sampling.max_tokens, self.held.model.max_context - len(self.prompt_ids))
-
-    @property
-    def tokens(self) -> int:
-        """Most tokens of all completions."""
-        return self.limit * self.sampling.completions
-
-
 Event = tuple[Job, Tokens | AttuneError]
 
 
@@ -116,10 +59,7 @@ class Engine:
     def __init__(self, limits: EngineLimits, metrics: PolicyMetrics) -> None:
         self._limits = limits
         self._metrics = metrics
-        self._pace = Pace(limits.running)
-        self._queues: dict[Purpose, deque[Job]] = {Purpose.USER: deque(), Purpose.ROLLOUT: deque()}
-        self._queued_tokens = dict.fromkeys(self._queues, 0)
-        self._queued = dict.fromkeys(self._queues, 0)
+        self._queue = JobQueue(limits, metrics)
         self._running: dict[str, tuple[Decoder, list[Row]]] = {}
         self._admitting: list[Job] = []
         self._changed = threading.Condition()
@@ -130,7 +70,7 @@ class Engine:
     @property
     def queued_completions(self) -> int:
         """Completions that wait, of users and rollouts."""
-        return sum(self._queued.values())
+        return self._queue.completions
 
     # Event loop side
 
@@ -159,35 +99,17 @@ class Engine:
                 self._cancel(job)
 
     def _submit(self, job: Job) -> None:
-        room = job.held.model.max_context - len(job.prompt_ids)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(job.prompt_ids)} tokens and the context {job.held.model.max_context}",
-                metadata={"prompt_tokens": str(len(job.prompt_ids)), "context": str(job.held.model.max_context)},
-            )
+        check_fits(job.prompt_ids, job.held.model.max_context)
         with self._changed:
             if self._is_closed:
                 raise ServerUnavailable("the engine has ended")
-            if self._queued[job.purpose] + job.sampling.completions > self._limits.queued:
-                raise QueueFull(f"{self._queued[job.purpose]} completions wait already", retry_after_s=RETRY_AFTER_S)
-            self._refuse_if_late(job)
-            self._queues[job.purpose].append(job)
-            self._count_queued(job, 1)
+            self._queue.add(job)
             self._changed.notify()
-
-    def _refuse_if_late(self, job: Job) -> None:
-        """A job that need not wait is always tried: it may end early, and a stream is of use from its first token."""
-        ahead = sum(n for purpose, n in self._queued_tokens.items() if purpose <= job.purpose)
-        if not ahead:
-            return
-        wait_s = self._pace.wait_s(ahead)
-        late_s = time.monotonic() + wait_s + self._pace.writing_s(job.limit) - job.deadline
-        if late_s > 0:
-            raise _unattainable(f"about {wait_s:.1f} s of work wait already", min(late_s, wait_s))
 
     def _cancel(self, job: Job) -> None:
         with self._changed:
             job.is_cancelled = True
+            self._queue.drop(job)
             self._changed.notify()
 
     def pause(self, reason: str) -> None:
@@ -219,7 +141,7 @@ class Engine:
 
     def _abandon(self) -> None:
         error = ServerUnavailable("the server is going down", retry_after_s=RETRY_AFTER_S)
-        jobs = [*self._admitting, *(job for queue in self._queues.values() for job in queue)]
+        jobs = [*self._admitting, *self._queue.jobs]
         jobs += {id(row.job): row.job for _, rows in self._running.values() for row in rows}.values()
         for job in jobs:
             job.events.put_nowait(error)
@@ -246,7 +168,7 @@ class Engine:
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
             if has_queue and self._running:
-                self._pace.saw_turn(time.monotonic() - started)
+                self._queue.pace.saw_turn(time.monotonic() - started)
             if events:
                 report(events)
 
@@ -262,38 +184,14 @@ class Engine:
                 self._changed.wait()
 
     def _next_jobs(self) -> list[Job]:
-        """Jobs that fit, users first; cancelled ones leave the queue. A job larger than all room runs alone."""
-        jobs: list[Job] = []
         room = self._limits.running - self.running_completions
-        for queue in self._queues.values():
-            while queue and (queue[0].is_cancelled or self.pause_reason is None):
-                job = queue[0]
-                n = job.sampling.completions
-                if not job.is_cancelled and n > room and (self.running_completions or jobs):
-                    return jobs  # and nobody overtakes it, or small rollouts could keep a large user out for ever
-                queue.popleft()
-                self._count_queued(job, -1)
-                if not job.is_cancelled:
-                    jobs.append(job)
-                    room -= n
-        return jobs
-
-    def _count_queued(self, job: Job, sign: int) -> None:
-        self._queued[job.purpose] += sign * job.sampling.completions
-        self._queued_tokens[job.purpose] += sign * job.tokens
-        self._metrics.queued.labels(job.purpose.name.lower()).inc(sign * job.sampling.completions)
+        return [] if self.pause_reason else self._queue.take(room, is_idle=not self.running_completions)
 
     def _in_time(self, jobs: list[Job], events: list[Event]) -> list[Job]:
-        """Those that have waited and can still be done in time; the others are told, before their prompts cost
-        anything."""
-        now, kept = time.monotonic(), []
-        for job in jobs:
-            has_waited = now - job.admitted_time > WAITED_S
-            if has_waited and now + self._pace.writing_s(job.limit) > job.deadline:
-                events.append((job, _unattainable("it has waited for too long", RETRY_AFTER_S)))
-            else:
-                kept.append(job)
-        return kept
+        """Those that can still be done in time; the others are told, before their prompts cost anything."""
+        late = {job: error for job in jobs if (error := self._queue.lateness(job))}
+        events.extend(late.items())
+        return [job for job in jobs if job not in late]
 
     def _joining(self, jobs: list[Job]) -> dict[str, Joining]:
         """What each revision's decoder is to take in, its rows made."""
@@ -308,6 +206,7 @@ class Engine:
             self._running[name][1].extend(fresh)
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
             sampling = RowSampling.of([(row.job.sampling, row.index) for row in fresh])
+            tell(group, "prefill")
             joining[name] = Joining([job.prompt_ids for job in group], source, sampling)
         return joining
 
@@ -317,10 +216,12 @@ class Engine:
         for i, (row, token, logprob) in enumerate(zip(rows, tokens, logprobs, strict=True)):
             row.token_ids.append(token)
             row.logprobs.append(logprob)
+            if row.index == 0 and len(row.token_ids) == 1:
+                tell([row.job], "first token")
             reason = _finish_reason(row, token)
             if reason is not None:
                 finished.append(i)
-                self._pace.saw_end(len(row.token_ids), row.limit)
+                self._queue.pace.saw_end(len(row.token_ids), row.limit)
             if reason is not None or (row.job.is_streaming and self._is_due(row, now)):
                 events.append((row.job, row.report(reason, now)))
         self._metrics.tokens.inc(len(tokens))
@@ -354,10 +255,6 @@ def _name_thread(name: str) -> None:
     """Names the calling thread and those that it will start, where the kernel lets it (Linux)."""
     with suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
-
-
-def _unattainable(why: str, retry_after_s: float) -> DeadlineUnattainable:
-    return DeadlineUnattainable(f"the deadline cannot be met: {why}", retry_after_s=retry_after_s)
 
 
 def _row(job: Job, index: int) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.access import Scope
 from attune.domain.revisions import ALIASES, ModelName
 from attune.modeling.loading import device_named
-from attune.modeling.revisions import publishing
+from attune.modeling.revisions import Held, publishing
 from attune.platform.access.settings import Access, open_access, warn_of_others
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
@@ -25,21 +26,28 @@ from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
 from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
+from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.platform.web.server import HttpMetrics, HttpServer
 from attune.policy.config import PolicySettings
 from attune.policy.control import PolicyControlServicer
 from attune.policy.engine import Engine
+from attune.policy.engines import PolicyEngine
 from attune.policy.inference import PolicyInference
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.openai.door import SHOWN_HEADERS, OpenAiDoor
 from attune.policy.openai.refusals import refused
 from attune.policy.openai.requests import Reader
 from attune.policy.recorder import Recorder
-from attune.policy.revisions import PolicyRevisions, policy_revisions
+from attune.policy.revisions import PolicyRevisions, policy_revisions, stored_revisions
 from attune.policy.servicer import PolicyServicer
+from attune.policy.stored import StoredPolicy
+from attune.policy.vllm.engine import VllmEngine
+from attune.policy.vllm.metrics import EngineMetrics
 from attune.policy.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -63,8 +71,10 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "policy", measured))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("policies", settings.policy)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         producer = open_event_log(settings).producer(Topic.GENERATIONS)
         stack.callback(producer.close)
         recorder = stack.enter_context(
@@ -76,15 +86,9 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             if door:
                 door.set_serving(True)
 
-        revisions = policy_revisions(
-            registry,
-            model,
-            cache=Path(settings.cache_folder),
-            metrics=metrics,
-            on_live=on_live,
-            device=device_named(settings.device),
-            dtype=getattr(torch, settings.dtype),
-        )
+        engine, revisions = _engine_and_revisions(settings, registry, model, metrics, on_live)
+        if settings.engine.name == "vllm":
+            measured.register(EngineMetrics())
         follower = AliasFollower(
             registry,
             model,
@@ -93,12 +97,11 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
             on_change=revisions.follow,
             on_error=metrics.count_registry_error,
         )
-        engine = Engine(settings.engine.limits(), metrics)
         decoding = asyncio.create_task(engine.run())
         stack.push_async_callback(cancelled, decoding)
         writer = Writer(revisions.loaded, engine, recorder, metrics, log_texts=settings.log_texts)
         control_servicer = PolicyControlServicer(engine, revisions, follower.hint)
-        app = _app_server(settings, access, writer, revisions, rpc_metrics)
+        app = _app_server(settings, access, writer, revisions, rpc_metrics, probes)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
         door = new_door(settings, access, writer, revisions, HttpMetrics(measured))
         stack.push_async_callback(_stop, settings, app, control, door)
@@ -117,6 +120,37 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(decoding), asyncio.shield(recording)])
 
 
+def _engine_and_revisions(
+    settings: PolicySettings,
+    registry: Registry,
+    model: ModelName,
+    metrics: PolicyMetrics,
+    on_live: Callable[[], Awaitable[None]],
+) -> tuple[PolicyEngine, PolicyRevisions]:
+    """The engine of the settings, and the revisions in the form that it takes."""
+    limits, dtype, cache = settings.engine.limits(), getattr(torch, settings.dtype), Path(settings.cache_folder)
+    if settings.engine.name == "transformers":
+        device = device_named(settings.device)
+        return Engine(limits, metrics), policy_revisions(
+            registry, model, cache=cache, metrics=metrics, on_live=on_live, device=device, dtype=dtype
+        )
+    vllm, loop = settings.vllm, asyncio.get_running_loop()
+    engine = VllmEngine(
+        limits,
+        metrics,
+        dtype=settings.dtype,
+        tensor_parallel_size=vllm.tensor_parallel_size,
+        arguments=vllm.arguments,
+    )
+
+    def activate(held: Held[StoredPolicy]) -> None:
+        asyncio.run_coroutine_threadsafe(engine.activate(held), loop).result()
+
+    return engine, stored_revisions(
+        registry, model, cache=cache, metrics=metrics, on_live=on_live, activate=activate, dtype=dtype
+    )
+
+
 async def _stop(settings: PolicySettings, app: RpcServer, control: RpcServer, door: HttpServer | None) -> None:
     """The doors of apps say NOT_SERVING together, go on for the notice, and end what they have taken."""
     await asyncio.gather(
@@ -127,7 +161,12 @@ async def _stop(settings: PolicySettings, app: RpcServer, control: RpcServer, do
 
 
 def _app_server(
-    settings: PolicySettings, access: Access, writer: Writer, revisions: PolicyRevisions, metrics: RpcMetrics
+    settings: PolicySettings,
+    access: Access,
+    writer: Writer,
+    revisions: PolicyRevisions,
+    metrics: RpcMetrics,
+    probes: Probes,
 ) -> RpcServer:
     defaults = settings.defaults.sampling()
     servicer = PolicyServicer(writer, defaults)
@@ -146,6 +185,7 @@ def _app_server(
         max_stream_s=settings.max_stream_s,
         max_connection_age_s=settings.app.max_connection_age_s,
         described=INFERENCE_POOL,
+        probes=probes,
     )
 
 

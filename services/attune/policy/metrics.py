@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from attune.modeling.served import SwapMetrics
 
+FROZEN_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -21,6 +22,8 @@ class PolicyMetrics(SwapMetrics):
             ["purpose", "outcome"],
             registry=registry,
         )
+        for purpose in ("user", "rollout"):
+            self.requests.labels(purpose, "written")  # stands from the start: the first increase must not be missed
         self.queued = Gauge(
             "attune_generation_queue_completions", "Completions waiting", ["purpose"], registry=registry
         )
@@ -39,7 +42,15 @@ class PolicyMetrics(SwapMetrics):
             registry=registry,
             buckets=BUCKETS_S,
         )
+        self.frozen_s = Histogram(
+            "attune_generation_frozen_seconds",
+            "How long all completions stood still while weights were changed in place",
+            registry=registry,
+            buckets=FROZEN_BUCKETS_S,
+        )
         self.wasted = Counter("attune_generation_wasted_tokens", "Tokens of cancelled completions", registry=registry)
         self.unrecorded = Counter(
             "attune_generations_unrecorded", "Served without the event log having it", ["reason"], registry=registry
         )
+        for reason in ("queue_full", "log_slow"):
+            self.unrecorded.labels(reason)

@@ -48,10 +48,7 @@ def attention_window(config: PretrainedConfig) -> int | None:
 def check_decodes(loaded: LoadedPolicy, name: str) -> None:
     """CheckpointRefused if the numbers are not finite, or not those of a plain forward pass. Warms the device up."""
     ids = completion_ids(loaded.tokenizer, "ok")
-    with torch.inference_mode():
-        logits = loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device)).logits
-    if not bool(torch.isfinite(logits).all()):
-        raise CheckpointRefused(f"{name} computes logits that are not finite")
+    check_finite_logits(_plain_logits(loaded, ids), name)
     try:
         gap = decoding_gap(loaded, [ids[:1], ids])
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
@@ -59,6 +56,17 @@ def check_decodes(loaded: LoadedPolicy, name: str) -> None:
         raise CheckpointRefused(f"{name} is a {family}, which this engine cannot decode: {error}") from error
     if not gap <= LARGEST_GAP[loaded.model.dtype]:
         raise CheckpointRefused(f"{name}: its log-probabilities would be recorded with an error of {gap:.2g} nats")
+
+
+def next_logprobs(loaded: LoadedPolicy, prompt: Sequence[int], temperature: float) -> torch.Tensor:
+    """Of every token that may follow the prompt, its log-probability by a plain pass: (V,) float32 on the CPU."""
+    return torch.log_softmax(_plain_logits(loaded, prompt)[0, -1].float() / temperature, dim=-1).cpu()
+
+
+def check_finite_logits(logits: torch.Tensor, name: str) -> None:
+    """CheckpointRefused if any of them is not finite."""
+    if not bool(torch.isfinite(logits).all()):
+        raise CheckpointRefused(f"{name} computes logits that are not finite")
 
 
 def decoding_gap(loaded: LoadedPolicy, prompts: Sequence[Sequence[int]], steps: int = STEPS) -> float:
@@ -80,9 +88,13 @@ def decoding_gap(loaded: LoadedPolicy, prompts: Sequence[Sequence[int]], steps: 
 
 def _plain_logprobs(loaded: LoadedPolicy, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
     ids = torch.tensor([[*prompt, *tokens]], device=loaded.model.device)
-    with torch.inference_mode():
-        logits = loaded.model(input_ids=ids).logits
+    logits = _plain_logits(loaded, ids[0].tolist())
     return token_logprobs(logits[:, :-1], ids[:, 1:])[0, len(prompt) - 1 :].tolist()
+
+
+def _plain_logits(loaded: LoadedPolicy, ids: Sequence[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return loaded.model(input_ids=torch.tensor([list(ids)], device=loaded.model.device)).logits
 
 
 def _is_sliding(layer: object) -> bool:

@@ -1,12 +1,15 @@
 """Writes one generation: takes the revision, lets the engine draw, decodes the text, and has it recorded.
 
 Every generation passes here, streamed or not, so that both give the same tokens, text and record. The revision is
-fixed at admission; every default of the sampling is filled in, the seed included, so that the record repeats it.
+fixed at admission, except where the engine changes its weights in place: then completions tell their spans, and the
+generation names the revision that began it. Every default of the sampling is filled in, the seed included, so that the
+record repeats it.
 An id is used up by a generation that was written; after a failure or cancellation the caller may send it again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -15,7 +18,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from attune.domain.errors import AttuneError
+from attune.domain.errors import AttuneError, DeadlineExceeded
 from attune.domain.generations import (
     Completion,
     FinishReason,
@@ -26,11 +29,12 @@ from attune.domain.generations import (
     Sampling,
 )
 from attune.domain.ids import completion_id, uuid7
-from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import render_prompt
+from attune.platform import tracing
 from attune.platform.deadline import remaining_s
-from attune.policy.engine import Engine, Job
+from attune.policy.engines import Policy, PolicyEngine
+from attune.policy.jobs import Job, Tokens
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.text import GrowingText
@@ -65,8 +69,8 @@ class Writer:
 
     def __init__(
         self,
-        revisions: LoadedRevisions[LoadedPolicy],
-        engine: Engine,
+        revisions: LoadedRevisions[Policy],
+        engine: PolicyEngine,
         recorder: Recorder,
         metrics: PolicyMetrics,
         *,
@@ -86,14 +90,16 @@ class Writer:
         """
         generation_id = request.generation_id or uuid7()
         self._recorder.reserve(request.app_id, generation_id)
-        outcome = "cancelled"
+        outcome, span = "failed", tracing.begin("generate")
         try:
             held = self._revisions.get(request.revision)
             admitted = _admit(request, generation_id, held)
-            async with aclosing(self._deltas(admitted, held, is_streaming)) as deltas:
+            async with aclosing(self._deltas(admitted, held, is_streaming, span)) as deltas:
                 async for delta in deltas:
                     yield delta
-            generation = admitted.generation()
+            generation = admitted.generation(tracing.traceparent(span))
+            if span.is_recording():
+                span.set_attributes(_written(generation))
             is_recorded = request.purpose is Purpose.USER and await self._recorder.record(generation)
             outcome = "written"
             if self._log_texts:
@@ -102,27 +108,29 @@ class Writer:
         except AttuneError as error:
             outcome = error.reason.lower()
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled" if remaining_s(math.inf) else DeadlineExceeded.reason.lower()
+            raise
         finally:
             if outcome != "written":
                 self._recorder.release(request.app_id, generation_id)
             self._metrics.requests.labels(request.purpose.name.lower(), outcome).inc()
+            if span.is_recording():
+                span.set_attributes({**_asked(request, generation_id), "attune.outcome": outcome})
+            span.end()
 
     async def _deltas(
-        self, admitted: _Admitted, held: Held[LoadedPolicy], is_streaming: bool
+        self, admitted: _Admitted, held: Held[Policy], is_streaming: bool, span: tracing.Span
     ) -> AsyncGenerator[Delta, None]:
         request = admitted.request
         deadline = time.monotonic() + remaining_s(math.inf)
-        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline)
+        job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline, span=span)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:
-                growing = admitted.growing[event.index]
-                growing.token_ids.extend(event.token_ids)
-                growing.logprobs.extend(event.logprobs)
-                growing.finish_reason = event.finish_reason
-                text = growing.text.add(event.token_ids, is_last=event.finish_reason is not None)
+                text = admitted.growing[event.index].add(event)
                 yield Delta(
                     generation_id=admitted.id,
-                    revision=admitted.revision,
+                    revision=event.revision or admitted.revision,
                     index=event.index,
                     text=text,
                     token_ids=event.token_ids,
@@ -134,11 +142,19 @@ class Writer:
 class _Growing:
     """A completion on its way."""
 
-    def __init__(self, policy: LoadedPolicy, sampling: Sampling) -> None:
+    def __init__(self, policy: Policy, sampling: Sampling) -> None:
         self.text = GrowingText(policy.tokenizer, sampling.stop)
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
+        self.spans: tuple[RevisionSpan, ...] = ()
+
+    def add(self, gained: Tokens) -> str:
+        """Takes in what the completion gained; the text that may be shown now."""
+        self.token_ids.extend(gained.token_ids)
+        self.logprobs.extend(gained.logprobs)
+        self.finish_reason, self.spans = gained.finish_reason, gained.spans
+        return self.text.add(gained.token_ids, is_last=gained.finish_reason is not None)
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ class _Admitted:
     create_time: float
     growing: list[_Growing]
 
-    def generation(self) -> Generation:
+    def generation(self, traceparent: str) -> Generation:
         """The whole generation, once every completion has ended."""
         completions = tuple(
             Completion(
@@ -161,7 +177,7 @@ class _Admitted:
                 token_ids=tuple(g.token_ids),
                 logprobs=tuple(g.logprobs),
                 finish_reason=g.finish_reason or FinishReason.UNSPECIFIED,
-                spans=(RevisionSpan(self.revision, 0, len(g.token_ids)),),
+                spans=g.spans or (RevisionSpan(self.revision, 0, len(g.token_ids)),),
             )
             for i, g in enumerate(self.growing)
         )
@@ -173,11 +189,32 @@ class _Admitted:
             prompt=request.prompt,
             prompt_token_ids=self.prompt_ids,
             completions=completions,
-            revision=self.revision,
+            revision=completions[0].spans[0].revision,
             sampling=request.sampling,
             purpose=request.purpose,
             create_time=self.create_time,
+            traceparent=traceparent,
         )
+
+
+def _asked(request: GenerateRequest, generation_id: str) -> tracing.Attributes:
+    """What a span tells of a request."""
+    return {
+        "attune.generation_id": generation_id,
+        "attune.app_id": request.app_id,
+        "attune.purpose": request.purpose.name.lower(),
+    }
+
+
+def _written(generation: Generation) -> tracing.Attributes:
+    """What a span tells of a generation; names of OpenTelemetry's conventions where they have one."""
+    return {
+        "attune.revision": generation.revision,
+        "gen_ai.operation.name": "chat" if generation.prompt.messages else "text_completion",
+        "gen_ai.usage.input_tokens": len(generation.prompt_token_ids),
+        "gen_ai.usage.output_tokens": sum(len(c.token_ids) for c in generation.completions),
+        "gen_ai.response.finish_reasons": [c.finish_reason.name.lower() for c in generation.completions],
+    }
 
 
 def _texts(generation: Generation) -> list[str]:
@@ -190,7 +227,7 @@ def seed_of(generation_id: str) -> int:
     return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:8], "big") >> 1
 
 
-def _admit(request: GenerateRequest, generation_id: str, held: Held[LoadedPolicy]) -> _Admitted:
+def _admit(request: GenerateRequest, generation_id: str, held: Held[Policy]) -> _Admitted:
     seed = request.sampling.seed
     sampling = replace(request.sampling, seed=seed_of(generation_id) if seed is None else seed)
     return _Admitted(

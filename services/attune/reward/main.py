@@ -20,17 +20,21 @@ from attune.platform.inference.servicer import SERVICE as INFERENCE_SERVICE
 from attune.platform.inference.servicer import InferenceServicer
 from attune.platform.lifecycle import cancelled, until_stopped
 from attune.platform.registry.follow import AliasFollower
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
+from attune.platform.rpc.health import Probes, probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.reward.config import RewardSettings
 from attune.reward.control import RewardControlServicer
+from attune.reward.engine import RewardEngine, TransformersEngine
 from attune.reward.inference import RewardInference
 from attune.reward.metrics import RewardMetrics
 from attune.reward.revisions import RewardRevisions, reward_revisions
 from attune.reward.scorer import Scorer
 from attune.reward.servicer import RewardServicer
+from attune.reward.triton_repository import TritonRepository
 
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.reward.v1.RewardService"
@@ -47,16 +51,19 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "reward", measured))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         model = ModelName("rewards", settings.reward_model)
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
+        engine = _engine(settings)
+        stack.callback(engine.close)
         revisions = reward_revisions(
             registry,
             model,
+            engine,
             cache=Path(settings.cache_folder),
             metrics=metrics,
             on_live=lambda: app.set_serving(True),
-            device=device_named(settings.device),
-            dtype=getattr(torch, settings.dtype),
         )
         follower = AliasFollower(
             registry,
@@ -70,7 +77,7 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         scoring = asyncio.create_task(scorer.run())
         stack.push_async_callback(cancelled, scoring)
         control_servicer = RewardControlServicer(scorer, revisions, follower.hint)
-        app = _app_server(settings, access, scorer, revisions, rpc_metrics)
+        app = _app_server(settings, access, scorer, revisions, rpc_metrics, probes)
         control = _control_server(settings, access, control_servicer, rpc_metrics)
         for server, notice_s in ((app, settings.notice_s), (control, 0.0)):
             await server.start()
@@ -84,8 +91,30 @@ async def main(settings: RewardSettings, stop: asyncio.Event) -> None:
         await until_stopped(stop, [follower.run(), asyncio.shield(scoring)])
 
 
+def _engine(settings: RewardSettings) -> RewardEngine:
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    if settings.engine == "transformers":
+        return TransformersEngine(device_named(settings.device), dtype)
+    from attune.reward.triton_engine import Timeouts, TritonEngine  # tritonclient comes with attune[triton] alone
+
+    repository = TritonRepository(
+        Path(settings.triton.repository),
+        settings.reward_model,
+        batch_pairs=settings.batch.pairs,
+        dtype=settings.dtype,
+        threads=settings.threads,
+    )
+    timeouts = Timeouts(settings.triton.timeout_s, settings.triton.load_timeout_s)
+    return TritonEngine(settings.triton.url, settings.reward_model, repository, dtype, timeouts)
+
+
 def _app_server(
-    settings: RewardSettings, access: Access, scorer: Scorer, revisions: RewardRevisions, metrics: RpcMetrics
+    settings: RewardSettings,
+    access: Access,
+    scorer: Scorer,
+    revisions: RewardRevisions,
+    metrics: RpcMetrics,
+    probes: Probes,
 ) -> RpcServer:
     servicer = RewardServicer(scorer)
     inference = RewardInference(settings.reward_model, scorer)
@@ -103,6 +132,7 @@ def _app_server(
         max_stream_s=settings.max_stream_s,
         max_connection_age_s=settings.app.max_connection_age_s,
         described=INFERENCE_POOL,
+        probes=probes,
     )
 
 

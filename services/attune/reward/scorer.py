@@ -2,8 +2,9 @@
 
 Callers await `score` on the event loop; one thread turns pairs into tokens (a tokenizer is not for two threads at
 once), another runs the model, so that tokens of the next round are made while this one is scored. A round takes the
-oldest request and all others waiting for the same revision, up to a limit, and cuts them into batches by length;
-the score of a pair does not depend on its company (beyond 1e-5, the rounding of sums in another order).
+oldest request and all others waiting for the same revision, up to a limit, and cuts them into batches by length. A
+request is answered with the batch that completes it, so that its caller's next one is ready for the next round. The
+score of a pair does not depend on its company (beyond 1e-5, the rounding of sums in another order).
 
 Refused: no pairs or more than 1024, a pair that does not fit the model's context (never truncated: the score would be
 that of another text), and requests beyond the queue's limit.
@@ -15,16 +16,25 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from attune.domain.errors import FieldViolation, InvalidInput, PromptTooLong, QueueFull, ServerUnavailable
+from attune.domain.errors import (
+    AttuneError,
+    FieldViolation,
+    InvalidInput,
+    PromptTooLong,
+    QueueFull,
+    ServerUnavailable,
+)
 from attune.domain.prompts import Prompt
-from attune.modeling.batching import length_buckets, pad
+from attune.modeling.batching import length_buckets
 from attune.modeling.revisions import Held, LoadedRevisions
-from attune.modeling.reward_model import LoadedRewardModel, reward_input
+from attune.modeling.reward_model import reward_input
 from attune.modeling.tokenizer import render_prompt
+from attune.platform import tracing
+from attune.reward.engine import ScoringModel
 from attune.reward.metrics import RewardMetrics
 
 MAX_PAIRS = 1024
@@ -36,12 +46,13 @@ Pair = tuple[Prompt, str]
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Pairs and padded tokens of a batch, pairs of a round, and pairs waiting in the queue."""
+    """Pairs, tokens with padding and tokens of padding of a batch, pairs of a round, and pairs waiting in the queue."""
 
     batch_pairs: int = 64
     batch_tokens: int = 16_384
     round_pairs: int = 1024
     queue_pairs: int = 8192
+    batch_padding: int = 256
 
 
 @dataclass(frozen=True)
@@ -57,17 +68,17 @@ class Scored:
 class _Job:
     """One request: its revision, fixed at admission, and the tokens of its pairs."""
 
-    held: Held[LoadedRewardModel]
+    held: Held[ScoringModel]
     inputs: list[list[int]]
     done: asyncio.Future[list[float]]
+    scores: dict[int, float] = field(default_factory=dict)
+    """By the index of the pair, as batches bring them."""
 
 
 class Scorer:
     """Made and used on one event loop; `run` must be running for requests to be answered."""
 
-    def __init__(
-        self, revisions: LoadedRevisions[LoadedRewardModel], limits: BatchLimits, metrics: RewardMetrics
-    ) -> None:
+    def __init__(self, revisions: LoadedRevisions[ScoringModel], limits: BatchLimits, metrics: RewardMetrics) -> None:
         self._revisions = revisions
         self._limits = limits
         self._metrics = metrics
@@ -83,7 +94,7 @@ class Scorer:
     @property
     def running_pairs(self) -> int:
         """Pairs being scored."""
-        return sum(len(job.inputs) for job in self._round)
+        return sum(len(job.inputs) for job in self._round if not job.done.done())
 
     @property
     def queued_pairs(self) -> int:
@@ -93,7 +104,8 @@ class Scorer:
     async def score(self, pairs: Sequence[Pair], asked: str = "") -> Scored:
         """Scores pairs with an alias, a number or a full name of a revision; empty is stable.
 
-        InvalidInput, PromptTooLong naming the pair, QueueFull, and what LoadedRevisions.get raises."""
+        InvalidInput, PromptTooLong naming the pair, QueueFull, EngineUnavailable, and what LoadedRevisions.get
+        raises."""
         if not 1 <= len(pairs) <= MAX_PAIRS:
             raise InvalidInput.field("pairs", f"must be 1 to {MAX_PAIRS} pairs")
         held = self._revisions.get(asked)
@@ -110,6 +122,7 @@ class Scorer:
             self._admitted_pairs -= len(pairs)
             self._metrics.queue_pairs.set(self.queued_pairs)
         self._metrics.pairs.inc(len(pairs))
+        tracing.note({"attune.revision": held.name, "attune.pairs": len(pairs)})
         normalised = held.model.normalisation.normalised(torch.tensor(raw, dtype=torch.float64))
         return Scored(held.name, tuple(raw), tuple(normalised.tolist()))
 
@@ -123,8 +136,8 @@ class Scorer:
         self._work.set()
 
     async def run(self) -> None:
-        """Scores what waits, round by round, until cancelled. A failure of the model ends it, and with it the process;
-        requests that wait then get ServerUnavailable."""
+        """Scores what waits, round by round, until cancelled. A round gets the AttuneError of its engine; any other
+        failure of the model ends the scorer, and with it the process; requests that wait then get ServerUnavailable."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -134,7 +147,10 @@ class Scorer:
                     self._work.clear()
                     continue
                 self._metrics.queue_pairs.set(self.queued_pairs)
-                _deliver(self._round, await loop.run_in_executor(self._scoring, self._score_round, self._round))
+                try:
+                    await loop.run_in_executor(self._scoring, self._score_round, self._round, loop)
+                except AttuneError as error:
+                    _refuse(self._round, error)
         finally:
             self._has_stopped = True
             for job in (*self._round, *self._jobs):
@@ -172,37 +188,34 @@ class Scorer:
         self._jobs = deque(job for job in waiting if job not in taken)
         return taken
 
-    def _score_round(self, jobs: Sequence[_Job]) -> list[float]:
-        """Raw scores of all pairs of the jobs, in order. On the scoring thread."""
-        held = jobs[0].held
-        inputs = [tokens for job in jobs for tokens in job.inputs]
-        lengths = [len(tokens) for tokens in inputs]
-        scores = [0.0] * len(inputs)
-        for batch in length_buckets(lengths, self._limits.batch_pairs, self._limits.batch_tokens):
-            with self._metrics.duration.time(), torch.inference_mode():
-                found = _batch_scores(held.model, [inputs[i] for i in batch])
+    def _score_round(self, jobs: Sequence[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        """Scores the pairs of the jobs; who has all of theirs need not wait for the rest. On the scoring thread."""
+        model = jobs[0].held.model
+        pairs = [(job, i) for job in jobs for i in range(len(job.inputs))]
+        lengths = [len(job.inputs[i]) for job, i in pairs]
+        limits = self._limits
+        for batch in length_buckets(lengths, limits.batch_pairs, limits.batch_tokens, limits.batch_padding):
+            taken = [pairs[place] for place in batch]
+            with self._metrics.duration.time():
+                found = model.raw_scores([job.inputs[i] for job, i in taken])
             self._metrics.batch_pairs.observe(len(batch))
-            for i, score in zip(batch, found, strict=True):
-                scores[i] = score
-        return scores
+            loop.call_soon_threadsafe(_deliver, taken, found)
 
 
-def _batch_scores(loaded: LoadedRewardModel, inputs: Sequence[Sequence[int]]) -> list[float]:
-    model = loaded.model
-    padded = pad(inputs, int(loaded.tokenizer.pad_token_id), "right", model.head.weight.device)
-    return model.scores(padded.input_ids, padded.attention_mask).tolist()
+def _deliver(pairs: Sequence[tuple[_Job, int]], scores: Sequence[float]) -> None:
+    for (job, i), score in zip(pairs, scores, strict=True):
+        job.scores[i] = score
+        if len(job.scores) == len(job.inputs) and not job.done.done():
+            job.done.set_result([job.scores[place] for place in range(len(job.inputs))])
 
 
-def _deliver(jobs: Sequence[_Job], raw: Sequence[float]) -> None:
-    start = 0
+def _refuse(jobs: Sequence[_Job], error: AttuneError) -> None:
     for job in jobs:
-        end = start + len(job.inputs)
         if not job.done.done():
-            job.done.set_result(list(raw[start:end]))
-        start = end
+            job.done.set_exception(type(error)(error.message, retry_after_s=error.retry_after_s))
 
 
-def _inputs(held: Held[LoadedRewardModel], pairs: Sequence[Pair]) -> list[list[int]]:
+def _inputs(held: Held[ScoringModel], pairs: Sequence[Pair]) -> list[list[int]]:
     """The tokens of each pair. On the tokenizing thread."""
     loaded = held.model
     inputs = []

@@ -208,8 +208,7 @@ class Story:
         registry, ended = self._stage.registry, time.time()
         head = registry.alias(POLICY, STABLE)
         final = str(head.number) if head else entering
-        async with AsyncPolicyControlClient(self._stage.services.address("policy", "control")) as control:
-            await control.load_revision(str(POLICY.revision(int(final))))
+        await self._until_live(str(POLICY.revision(int(final))))
         after = await self._sample(client, [one.case for one in before], final)
         promoted = {record.number for record in registry.history(POLICY, STABLE)} - {0, int(entering)}
         fresh = measure.freshness(
@@ -253,6 +252,16 @@ class Story:
             steps=self._steps,
             served=served_scores(self._judge, log.answers, self._began),
         )
+
+    async def _until_live(self, name: str) -> None:
+        """Waits until the policy server answers with a revision that stable names."""
+        async with AsyncPolicyControlClient(self._stage.services.address("policy", "control")) as control:
+            await control.load_revision(name)
+
+            async def is_live() -> bool:
+                return (await control.status()).live_revision == name
+
+            await _until(is_live, CATCH_UP_TIMEOUT_S)
 
     def _rows(self, before: Sequence[measure.Sampled], after: Sequence[measure.Sampled]) -> list[Row]:
         shown = {case.prompt for case in grammar.showcase()}

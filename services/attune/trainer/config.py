@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from attune.domain.generations import Sampling
 from attune.modeling.precision import Precision
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel, Section
+from attune.platform.lease import LeaseSettings
+from attune.platform.registry.settings import RegistrySettings
+from attune.platform.tracing import TracingSettings
 from attune.trainer.examples import Split
 from attune.trainer.policy_learner import PPOSettings
 from attune.trainer.reward_learner import RewardSettings
@@ -115,6 +118,9 @@ class PPO(Section):
 class Gate(Section):
     """What a policy revision must pass."""
 
+    sampler: Literal["policy", "trainer"] = Field(
+        "policy", description="Who writes what is compared: the policy server, or the trainer, which vLLM needs."
+    )
     prompts: int = Field(64, ge=8, description="Held-out prompts to compare on.")
     completions: int = Field(1, ge=1, le=16, description="Completions a prompt.")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Significance of a regression.")
@@ -122,12 +128,13 @@ class Gate(Section):
     kl_ceiling: float = Field(8.0, gt=0, description="Most nats a response to the reference; beyond it training stops.")
 
 
-class TrainerSettings(AccessSettings):
+class TrainerSettings(RegistrySettings, AccessSettings):
     """Everything the trainer can be told."""
 
     service: ClassVar[str] = "trainer"
 
     control: ControlPort = ControlPort(port=7105)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: int = Field(7205, ge=0, le=65535, description="Port of /metrics; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
@@ -135,7 +142,6 @@ class TrainerSettings(AccessSettings):
     policy: str = Field("support", description="Name of the policy: policies/<name>.")
     reward_model: str = Field("support", description="Name of the reward model: rewards/<name>.")
     gate_model: str = Field("support-gate", description="Name of the gate's first reward model: rewards/<name>.")
-    registry: str = Field("attune-data/registry", description="Folder or URL of the registry.")
     state_folder: str = Field("attune-data/trainer", description="Folder of checkpoints and step inputs.")
     seed: int = Field(0, ge=0, description="Seed of draws and rollouts.")
     device: str = Field("auto", description="auto, cpu or cuda.")
@@ -152,6 +158,7 @@ class TrainerSettings(AccessSettings):
     keep_revisions: int = Field(20, ge=2, description="Newest revisions whose weights are kept, beside aliased ones.")
     addresses: Addresses = Addresses()
     calls: Calls = Calls()
+    lease: LeaseSettings = LeaseSettings()
     reward: RewardUpdate = RewardUpdate()
     rollouts: Rollouts = Rollouts()
     ppo: PPO = PPO()

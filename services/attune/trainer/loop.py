@@ -17,7 +17,8 @@ from typing import Any
 
 from attune.domain.errors import InvalidInput, TrainingStopped
 from attune.domain.revisions import AliasRecord, Kind, RevisionName
-from attune.trainer import policy_step, reward_step
+from attune.platform import tracing
+from attune.trainer import causes, policy_step, reward_step
 from attune.trainer.checkpoint import read_json
 from attune.trainer.opening import adopt
 from attune.trainer.servers import TRANSIENT
@@ -79,7 +80,8 @@ class Loop:
         """Lets the gate of a step speak that a kill left open; the prompts it asks with are read first."""
         if not self._prompts_read:
             await self._sync()
-        await STEPS[self.workspace.progress.facts["pending"]["kind"]].settle(self.workspace)
+        with tracing.span("settle", links=causes.of_pending(self.workspace)):
+            await STEPS[self.workspace.progress.facts["pending"]["kind"]].settle(self.workspace)
 
     async def _next_step(self) -> None:
         """The step whose input is saved, else a reward update if one is due, else PPO if it may, else rest."""

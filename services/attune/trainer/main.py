@@ -14,11 +14,14 @@ from attune.api.trainer.v1 import trainer_pb2_grpc
 from attune.domain.access import Scope
 from attune.domain.revisions import ModelName
 from attune.platform.access.settings import open_access
+from attune.platform.lease import open_lease
 from attune.platform.lifecycle import until_stopped
-from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
+from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.trainer.config import TrainerSettings
 from attune.trainer.loop import Loop
 from attune.trainer.metrics import TrainerMetrics
@@ -41,7 +44,9 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
-        registry = Registry(settings.registry)
+        stack.enter_context(exporting(settings.tracing, "trainer", metrics))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
+        registry = open_registry(settings)
         servers = GrpcServers(
             **settings.addresses.model_dump(),
             app_access=settings.calls.app(),
@@ -52,6 +57,7 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         reward = ModelName("rewards", settings.reward_model)
         own_metrics = TrainerMetrics(metrics)
         servicer = TrainerServicer(registry, policy, reward)
+        lease = open_lease(settings.lease)
         server = RpcServer(
             {SERVICE: lambda s: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, s)},
             host=settings.control.host,
@@ -59,13 +65,16 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
             metrics=RpcMetrics(metrics),
             access=access,
             scope=Scope.CONTROL,
+            probes=probes,
         )
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_s)
         log.info("trainer: control on %s, metrics on port %d", server.address, port)
         start = await wait_for_start(settings, registry, own_metrics, stop, servicer.waits)
-        if start is None:
+        if start is None or (lease and not await lease.acquired(stop, servicer.waits)):
             return
+        # Held before the epoch is taken: who waits takes none, and overtakes nobody who leads.
+        keeping = [await stack.enter_async_context(lease.kept())] if lease else []
         epoch = await asyncio.to_thread(registry.take_epoch, [policy, reward], f"trainer on {socket.gethostname()}")
         fixed = read_prompts(Path(settings.rollouts.prompts_file)) if settings.rollouts.prompts_file else []
         workspace = await asyncio.to_thread(
@@ -75,4 +84,4 @@ async def main(settings: TrainerSettings, stop: asyncio.Event) -> None:
         servicer.loop = loop
         await server.set_serving(True)
         log.info("training from %s under epoch %d", start.policy, epoch)
-        await until_stopped(stop, [loop.run()])
+        await until_stopped(stop, [loop.run(), *map(asyncio.shield, keeping)])

@@ -1,8 +1,13 @@
-"""Prometheus metrics of the trainer. Revisions never stand as labels; figures of a step become gauges."""
+"""Prometheus metrics of the trainer. Revisions never stand as labels; figures of a step become gauges.
+
+What no step has measured yet is not a number, so that no alert takes it for zero.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -40,6 +45,7 @@ REWARD_FIGURES = {
         "Share of held-out pairs that the gate's reward model orders right",
     ),
 }
+STEP_KINDS, STEP_OUTCOMES = ("policy", "reward"), ("promoted", "rejected")
 
 
 class TrainerMetrics:
@@ -49,6 +55,8 @@ class TrainerMetrics:
         self.steps = Counter(
             "attune_training_steps", "Training steps by kind and outcome", ["kind", "outcome"], registry=registry
         )
+        for kind, outcome in product(STEP_KINDS, STEP_OUTCOMES):
+            self.steps.labels(kind, outcome)  # stands from the start: the first increase must not be missed
         self.step_duration_s = Histogram(
             "attune_training_step_duration_seconds",
             "Duration of a training step",
@@ -66,6 +74,16 @@ class TrainerMetrics:
         self.prompts = Gauge("attune_training_prompts", "Prompts in the pool", registry=registry)
         self.checkpoint_time = Gauge(
             "attune_training_checkpoint_timestamp_seconds", "When the last checkpoint was written", registry=registry
+        )
+        self.checkpoint_time.set(math.nan)
+        self.stable_number = Gauge(
+            "attune_training_stable_revision_number",
+            "Number of the revision that this trainer holds for stable; 0 for none",
+            ["kind"],
+            registry=registry,
+        )
+        self.kl_ceiling = Gauge(
+            "attune_gate_kl_ceiling_nats", "Most KL that the gate lets pass, nats a response", registry=registry
         )
         self.calls_failed = Counter(
             "attune_training_calls_failed",
@@ -86,6 +104,8 @@ class TrainerMetrics:
             name: Gauge(metric, help_text, registry=registry)
             for name, (metric, help_text) in {**POLICY_FIGURES, **REWARD_FIGURES}.items()
         }
+        for figure in self._figures.values():
+            figure.set(math.nan)
         self._phase = ""
 
     def show(self, figures: Mapping[str, float]) -> None:

@@ -21,7 +21,7 @@ from attune.domain.errors import NoRevision, RevisionUnknown
 from attune.domain.prompts import Prompt
 from attune.domain.revisions import Kind, ModelName, RevisionName
 from attune.modeling.anchors import read_anchors
-from attune.modeling.loading import LoadedPolicy, device_named, load_policy
+from attune.modeling.loading import device_named
 from attune.modeling.revisions import publishing
 from attune.modeling.reward_model import LoadedRewardModel, critic_from_reward_model, load_reward_model
 from attune.platform.registry.registry import Registry
@@ -34,7 +34,7 @@ from attune.trainer.prompts import PromptPool
 from attune.trainer.reward_learner import RewardLearner
 from attune.trainer.servers import Servers
 from attune.trainer.watch import Watchers
-from attune.trainer.workspace import Learners, Workspace
+from attune.trainer.workspace import Learners, Workspace, load_revision
 
 log = logging.getLogger(__name__)
 PIECES: dict[Kind, str] = {"policies": "policy", "rewards": "reward"}
@@ -62,7 +62,7 @@ async def wait_for_start(
     said = ""
     while not stop.is_set():
         try:
-            return find_start(settings, registry)
+            return await asyncio.to_thread(find_start, settings, registry)
         except (NoRevision, RevisionUnknown) as error:
             if error.message != said:
                 said = error.message
@@ -109,8 +109,8 @@ def open_workspace(
     progress = state.progress()
     facts = progress.facts or _first_facts(registry, start)
     device = torch.device(device_named(settings.device))
-    actor = _load_policy(registry, RevisionName("policies", settings.policy, facts["policy"]), device)
-    reference = _load_policy(registry, RevisionName("policies", settings.policy, facts["reference"]), device)
+    actor = load_revision(registry, RevisionName("policies", settings.policy, facts["policy"]), device)
+    reference = load_revision(registry, RevisionName("policies", settings.policy, facts["reference"]), device)
     reward, anchors = _load_reward(registry, start.reward, device)
     gate, _ = _load_reward(registry, start.gate, device)
     critic = critic_from_reward_model(reward.model, reward.normalisation)
@@ -137,6 +137,8 @@ def open_workspace(
         epoch=epoch,
     )
     metrics.epoch.set(epoch)
+    metrics.kl_ceiling.set(settings.gate.kl_ceiling)
+    workspace.show_stable()
     _restore(workspace, start)
     return workspace
 
@@ -187,7 +189,7 @@ def adopt(w: Workspace, name: RevisionName) -> None:
 
 def _adopt_policy(w: Workspace, name: RevisionName) -> None:
     learner = w.learners.policy
-    loaded = _load_policy(w.registry, name, next(learner.actor.parameters()).device)
+    loaded = load_revision(w.registry, name, next(learner.actor.parameters()).device)
     learner.actor.load_state_dict(loaded.model.state_dict())
     learner.reset_optimizers()
 
@@ -198,11 +200,6 @@ def _adopt_reward(w: Workspace, name: RevisionName) -> None:
     learner.model.load_state_dict(loaded.model.state_dict())
     learner.normalisation = loaded.normalisation
     learner.reset_optimizer()
-
-
-def _load_policy(registry: Registry, name: RevisionName, device: torch.device) -> LoadedPolicy:
-    with tempfile.TemporaryDirectory(prefix="attune-fetch-") as folder:
-        return load_policy(registry.fetch(name, Path(folder)), device)
 
 
 def _load_reward(registry: Registry, name: RevisionName, device: torch.device) -> tuple[LoadedRewardModel, list]:

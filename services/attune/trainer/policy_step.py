@@ -1,7 +1,8 @@
 """The PPO step, in the order of the design: rollouts, update, revision, checkpoint, gate, alias.
 
 Rollouts come from the stable policy and are scored by one reward revision, both fixed at the start. The candidate is
-then compared with stable on held-out prompts by the gate's reward model, which PPO never sees.
+then compared with stable on held-out prompts by the gate's reward model, which PPO never sees. The policy server writes
+what is compared, both revisions side by side, or the trainer does, where the server can hold only what is live.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from functools import partial
 from pathlib import Path
 
 from attune.domain.prompts import Prompt
+from attune.platform import tracing
+from attune.trainer import causes
 from attune.trainer.checkpoint import read_json, write_json
 from attune.trainer.gates import GateVerdict, kl_ceiling, win_rate_gate
-from attune.trainer.rollouts import Rollout, RolloutBatch, Sample, sample, scored
-from attune.trainer.workspace import Workspace
+from attune.trainer.rollouts import Rollout, RolloutBatch, Sample, sample, sample_here, scored
+from attune.trainer.workspace import Workspace, load_revision
 
 
 async def run(w: Workspace, step: int) -> None:
     """One PPO step, from its saved input if there is one."""
+    with tracing.span("policy update", links=causes.of_policy_update(w), attributes={"attune.step": step}):
+        await _learn(w, step)
+
+
+async def _learn(w: Workspace, step: int) -> None:
+    """From the rollouts to the gate."""
     folder = w.state.input_of(step) or await _gather(w, step)
     task = read_json(folder / "input.json")
     batch = RolloutBatch.load(folder / "rollouts.safetensors", task["policy_revision"], task["reward_revision"])
@@ -119,10 +128,14 @@ async def _judge(w: Workspace, number: int) -> GateVerdict:
 
 
 async def _samples(w: Workspace, prompts: Sequence[Prompt], number: int) -> list[Sample]:
-    name = str(w.revision("policies", number))
-    await w.servers.load_policy(name, w.epoch)
+    name, seed = w.revision("policies", number), w.seed_of(number, 2)
     sampling = w.settings.rollouts.sampling(completions=w.settings.gate.completions)
-    return await sample(w.servers, prompts, name, sampling, seed=w.seed_of(number, 2))
+    if w.settings.gate.sampler == "trainer":
+        device = next(w.learners.policy.actor.parameters()).device
+        policy = await w.compute(load_revision, w.registry, name, device)
+        return await w.compute(sample_here, policy, str(name), prompts, sampling, seed)
+    await w.servers.load_policy(str(name), w.epoch)
+    return await sample(w.servers, prompts, str(name), sampling, seed)
 
 
 async def _stable_scores(w: Workspace, prompts: Sequence[Prompt]) -> tuple[float, ...]:

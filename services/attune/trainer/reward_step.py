@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from attune.domain.examples import Example
+from attune.platform import tracing
+from attune.trainer import causes
 from attune.trainer.checkpoint import read_json, write_json
 from attune.trainer.examples import Draw, Role, draw_batches
 from attune.trainer.gates import CHANCE_ALPHA, GateVerdict, reward_gate, sign_test
@@ -27,6 +29,12 @@ async def run(w: Workspace, step: int) -> None:
     """One reward update, from its saved input if there is one."""
     folder = w.state.input_of(step) or _gather(w, step)
     task = read_json(folder / "input.json")
+    with tracing.span("reward update", links=causes.of_reward_update(w, task), attributes={"attune.step": step}):
+        await _learn(w, step, task)
+
+
+async def _learn(w: Workspace, step: int, task: dict[str, Any]) -> None:
+    """From the update to the gate."""
     figures, verdict = await w.compute(_update, w, task)
     publish = partial(
         w.publish_reward,

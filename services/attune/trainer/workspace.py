@@ -26,10 +26,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from attune.domain.errors import AlreadyPublished
 from attune.domain.revisions import Kind, RevisionName
 from attune.modeling.anchors import write_anchors
-from attune.modeling.loading import save_policy
+from attune.modeling.loading import LoadedPolicy, load_policy, save_policy
+from attune.platform import tracing
 from attune.platform.registry.prune import prune
 from attune.platform.registry.registry import Registry
 from attune.trainer.checkpoint import Progress, StateFolder
@@ -47,6 +50,8 @@ from attune.trainer.watch import Event, Happening, Watchers
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+TRACEPARENT = "traceparent"
+"""In the details of a revision's manifest: the span of the step that made it."""
 PRUNE_EVERY = 10
 """Promotions between two looks for weights that may go."""
 
@@ -164,7 +169,12 @@ class Workspace:
     def _publish(
         self, name: RevisionName, write: Callable[[Path], None], parent: int, lineage: Mapping[str, Any]
     ) -> None:
-        with tempfile.TemporaryDirectory(prefix="attune-revision-") as folder:
+        if step_span := tracing.traceparent():
+            lineage = {**lineage, "details": {**lineage.get("details", {}), TRACEPARENT: step_span}}
+        with (
+            tracing.span("publish", attributes={"attune.revision": str(name)}),
+            tempfile.TemporaryDirectory(prefix="attune-revision-") as folder,
+        ):
             write(Path(folder))
             self.registry.publish(name, Path(folder), parent=parent, epoch=self.epoch, **lineage)
 
@@ -252,10 +262,11 @@ class Workspace:
     async def _promote(self, kind: Kind, number: int) -> None:
         """Preloads, then points `stable` at the revision; a server that is away will follow the alias later."""
         name = self.revision(kind, number)
-        is_there = not self.settings.only_saved_inputs and await self.ask_to_load(name)
-        await self.compute(self._point_stable_at, name)
-        if is_there:
-            await self.ask_to_load(name)  # it is loaded; asked again, the server looks at its aliases at once
+        with tracing.span("promote", attributes={"attune.revision": str(name)}):
+            is_there = not self.settings.only_saved_inputs and await self.ask_to_load(name)
+            await self.compute(self._point_stable_at, name)
+            if is_there:
+                await self.ask_to_load(name)  # it is loaded; asked again, the server looks at its aliases at once
 
     async def ask_to_load(self, name: RevisionName) -> bool:
         """Whether the server of this kind has the revision."""
@@ -278,6 +289,12 @@ class Workspace:
         self.progress = progress
         self.state.record(progress)
         self.metrics.checkpoint_time.set_to_current_time()
+        self.show_stable()
+
+    def show_stable(self) -> None:
+        """Tells which revisions the aliases stand at, for those who compare servers with it."""
+        for kind in ("policy", "reward"):
+            self.metrics.stable_number.labels(kind).set(self.progress.facts[kind])
 
     def _announce(self, kind: Kind, name: RevisionName, verdict: GateVerdict) -> None:
         noun = "policy" if kind == "policies" else "reward"
@@ -285,8 +302,15 @@ class Workspace:
         self.metrics.steps.labels(noun, outcome).inc()
         event = Event[f"{noun}_{outcome}".upper()]
         reason = "; ".join(verdict.reasons)
+        tracing.note({"attune.revision": str(name), "attune.outcome": outcome, "attune.reason": reason})
         self.watchers.tell(Happening(event, self.progress.step, str(name), reason, dict(self.figures)))
         log.info("step %d: %s %s %s", self.progress.step, name, outcome, reason)
+
+
+def load_revision(registry: Registry, name: RevisionName, device: torch.device) -> LoadedPolicy:
+    """A policy revision, as it was published."""
+    with tempfile.TemporaryDirectory(prefix="attune-fetch-") as folder:
+        return load_policy(registry.fetch(name, Path(folder)), device)
 
 
 def _stop_fact(reason: str) -> dict[str, str]:

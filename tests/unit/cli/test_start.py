@@ -48,7 +48,7 @@ def test_a_module_of_our_own_that_is_missing_is_a_fault() -> None:
     assert "ModuleNotFoundError" in done.stderr
 
 
-IMPORTED_AS = {"kafka-python": "kafka", "pyjwt": "jwt"}
+IMPORTED_AS = {"kafka-python": "kafka", "opentelemetry-api": "opentelemetry", "pyjwt": "jwt"}
 
 
 def test_the_extras_are_those_of_the_project() -> None:

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from attune.cli.supervisor import PORTS, Endpoints, Supervisor, last_line, settings_of
+from attune.cli.supervisor import PORTS, Endpoints, Supervisor, last_line, own_sources, settings_of
 from attune.domain.errors import ConfigurationInvalid, ServerUnavailable
 from support.eventually import eventually
 
@@ -54,6 +55,22 @@ def test_free_ports_are_all_different_and_saved(tmp_path: Path) -> None:
     endpoints.save(tmp_path)
     saved = json.loads((tmp_path / "endpoints.json").read_text())
     assert saved["policy"]["app"] == endpoints.address("policy", "app")
+
+
+async def test_a_service_may_have_an_interpreter_of_its_own(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\necho "$PYTHONPATH $*" > {told}\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    endpoints = Endpoints.free()
+    settings = {"ingest": settings_of(tmp_path, endpoints, 2)["ingest"]}
+    supervisor = Supervisor(tmp_path, endpoints, settings, print, interpreters={"ingest": interpreter})
+    supervisor.start(["ingest"])
+    try:
+        await supervisor.wait_until_serving(["ingest"], 30)
+    finally:
+        await supervisor.stop()
+    assert told.read_text().startswith(f"{own_sources()['PYTHONPATH']} -m attune.cli.main feedback ingest --set ")
 
 
 async def test_a_killed_service_is_started_again(tmp_path: Path) -> None:

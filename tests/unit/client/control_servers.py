@@ -135,13 +135,15 @@ class SmallTrainer(trainer_pb2_grpc.TrainerServiceServicer):
 
 @contextmanager
 def running_control_server(
-    trainer: SmallTrainer | None = None, policy: SmallModelServer | None = None
+    trainer: SmallTrainer | None = None,
+    policy: SmallModelServer | None = None,
+    join: SmallJoin | None = None,
 ) -> Iterator[SmallServer]:
     """All control services on one port."""
     with running_server(
         (policy_pb2_grpc.add_PolicyControlServiceServicer_to_server, policy or SmallModelServer(policy_pb2)),
         (reward_pb2_grpc.add_RewardControlServiceServicer_to_server, SmallModelServer(reward_pb2)),
-        (feedback_pb2_grpc.add_FeedbackControlServiceServicer_to_server, SmallJoin()),
+        (feedback_pb2_grpc.add_FeedbackControlServiceServicer_to_server, join or SmallJoin()),
         (trainer_pb2_grpc.add_TrainerServiceServicer_to_server, trainer or SmallTrainer()),
     ) as server:
         yield server

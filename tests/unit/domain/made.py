@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 uuids = st.uuids().map(str)
 names = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=30)
+later_revisions = st.lists(st.sampled_from(["policies/a/revisions/2", "policies/a/revisions/3"]), max_size=2).map(tuple)
 contents = st.text(min_size=1, max_size=60).filter(str.strip)
 times = st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1_000_000)
+traceparents = st.sampled_from(["", f"00-{1:032x}-{1:016x}-01", f"00-{2:032x}-{3:016x}-00"])
 floats32 = st.floats(-50, 0, width=32)
 
 prompts = st.one_of(
@@ -63,6 +65,7 @@ def generations(draw: st.DrawFn) -> Generation:
         draw(samplings),
         draw(st.sampled_from(Purpose)),
         draw(times),
+        draw(traceparents),
     )
 
 
@@ -101,7 +104,10 @@ def events(draw: st.DrawFn) -> FeedbackEvent:
 def examples(draw: st.DrawFn) -> Example:
     event = draw(events())
     completions = tuple(
-        ExampleCompletion(c, draw(st.text(max_size=20)), "policies/a/revisions/1")
+        ExampleCompletion(c, draw(st.text(max_size=20)), "policies/a/revisions/1", draw(later_revisions))
         for c in event.feedback.completion_ids
     )
-    return Example(draw(st.integers(1, 2**62)), draw(prompts), completions, event, draw(times), draw(times))
+    return Example(
+        draw(st.integers(1, 2**62)), draw(prompts), completions, event, draw(times), draw(times),
+        draw(traceparents), tuple(draw(st.lists(traceparents.filter(bool), max_size=2))),
+    )  # fmt: skip

@@ -39,5 +39,10 @@ def test_buckets_hold_every_index_once_within_their_bounds(lengths: list[int], s
         assert len(group) == 1 or max(lengths[i] for i in group) * len(group) <= tokens
 
 
+def test_buckets_may_limit_their_padding() -> None:
+    assert length_buckets([9, 8, 8, 4, 3], 5, max_padding=2) == [[0, 1, 2], [3, 4]]
+    assert length_buckets([9, 8, 8, 4, 3], 5, max_padding=0) == [[0], [1, 2], [3], [4]]
+
+
 def test_buckets_are_longest_first() -> None:
     assert length_buckets([3, 9, 4, 8], 2) == [[1, 3], [2, 0]]

@@ -5,8 +5,15 @@ from __future__ import annotations
 import threading
 
 import pytest
-from attune.domain.errors import CheckpointRefused, EpochSuperseded, NoRevision, RevisionNotLoaded, RevisionUnknown
-from attune.modeling.revisions import LoadedRevisions, publishing
+from attune.domain.errors import (
+    CheckpointRefused,
+    EpochSuperseded,
+    NoRevision,
+    RegistryUnavailable,
+    RevisionNotLoaded,
+    RevisionUnknown,
+)
+from attune.modeling.revisions import Held, LoadedRevisions, publishing
 
 MODEL = "policies/support"
 
@@ -21,10 +28,13 @@ class Shelf:
     def __init__(self, numbers: range = range(1, 10)) -> None:
         self.present = {name(n) for n in numbers}
         self.bad: set[str] = set()
+        self.is_away = False
         self.loads: list[str] = []
 
     def load(self, revision: str) -> str:
         self.loads.append(revision)
+        if self.is_away:
+            raise RegistryUnavailable("away")
         if revision not in self.present:
             raise RevisionUnknown("absent")
         if revision in self.bad:
@@ -131,6 +141,16 @@ def test_unknown_and_not_loaded_are_different_errors(revisions: LoadedRevisions[
             revisions.get(asked)
 
 
+def test_a_registry_that_is_away_refuses_no_revision(revisions: LoadedRevisions[str], shelf: Shelf) -> None:
+    revisions.follow("stable", name(1))
+    shelf.is_away = True
+    with pytest.raises(RegistryUnavailable):
+        revisions.follow("stable", name(2))
+    assert revisions.live == name(1)
+    shelf.is_away = False
+    assert revisions.follow("stable", name(2)).outcome == "swapped"
+
+
 def test_a_deposed_trainer_is_refused(revisions: LoadedRevisions[str]) -> None:
     revisions.preload(name(1), epoch=3)
     with pytest.raises(EpochSuperseded):
@@ -158,3 +178,45 @@ def test_requests_are_answered_while_a_revision_loads() -> None:
     may_end.set()
     thread.join(10)
     assert revisions.get().name == name(2)
+
+
+class Engine:
+    """Holds one model; refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        self.refuses: set[str] = set()
+
+    def activate(self, held: Held[str]) -> None:
+        if held.name in self.refuses:
+            raise CheckpointRefused("of another shape")
+        self.held = held.model
+
+
+def test_with_one_at_a_time_only_the_live_one_is_there(shelf: Shelf) -> None:
+    engine = Engine()
+    revisions = LoadedRevisions(MODEL, shelf.load, shelf.present.__contains__, engine.activate)
+    revisions.follow("stable", name(1))
+    revisions.follow("canary", name(2))
+    revisions.preload(name(3))
+    assert (engine.held, revisions.names, revisions.aliases) == (name(1).upper(), (name(1),), {"stable": name(1)})
+    assert revisions.get("1") == revisions.get("stable") == revisions.get(name(1))
+    for asked in ("canary", "2", "3", name(3), "4"):
+        with pytest.raises(RevisionNotLoaded, match="one revision at a time"):
+            revisions.get(asked)
+    with pytest.raises(RevisionUnknown):
+        revisions.get("77")
+    revisions.follow("stable", name(2))
+    assert (engine.held, revisions.get("canary").name) == (name(2).upper(), name(2))
+
+
+def test_what_the_engine_refuses_does_not_go_live_and_the_one_before_needs_no_loading(shelf: Shelf) -> None:
+    engine = Engine()
+    engine.refuses.add(name(2))
+    revisions = LoadedRevisions(MODEL, shelf.load, shelf.present.__contains__, engine.activate)
+    revisions.follow("stable", name(1))
+    assert revisions.follow("stable", name(2)).outcome == "refused"
+    assert (revisions.live, engine.held) == (name(1), name(1).upper())
+    revisions.follow("stable", name(3))
+    revisions.follow("stable", name(1))
+    assert (engine.held, shelf.loads.count(name(1))) == (name(1).upper(), 1)

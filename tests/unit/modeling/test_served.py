@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from attune.domain.errors import CheckpointRefused, RegistryCorrupt, RevisionNotLoaded, RevisionUnknown
+from attune.domain.errors import (
+    CheckpointRefused,
+    EngineUnavailable,
+    RegistryCorrupt,
+    RevisionNotLoaded,
+    RevisionUnknown,
+)
 from attune.domain.revisions import ModelName, RevisionName
 from attune.modeling.served import ServedRevisions, SwapMetrics
 from attune.platform.registry.registry import Registry
@@ -35,12 +41,15 @@ class Server:
             metrics=SwapMetrics("toy", self.measured), on_live=self._note,
         )  # fmt: skip
         self.went_live: list[str] = []
+        self.engine_away = False
 
-    def _load(self, folder: Path, expected: str | None) -> Toy:
+    def _load(self, name: RevisionName, folder: Path, expected: str | None) -> Toy:
         self.asked_hashes.append(expected)
         return Toy(tiny_tokenizer(), (folder / "model.safetensors").read_text())
 
     def _probe(self, toy: Toy, name: str) -> None:
+        if self.engine_away:
+            raise EngineUnavailable("away")
         if "nan" in toy.text:
             raise CheckpointRefused(f"{name} is not finite")
 
@@ -90,6 +99,24 @@ async def test_a_refused_revision_leaves_everything_as_it_was(server: Server) ->
     assert server.sample("attune_toy_live_revision_number") == 1
     with pytest.raises(RevisionNotLoaded):
         server.served.loaded.get("2")
+
+
+async def test_what_an_absent_engine_cannot_load_is_not_refused_but_asked_for_again(server: Server) -> None:
+    server.engine_away = True
+    with pytest.raises(EngineUnavailable):
+        await server.promote("one")
+    assert server.sample("attune_toy_swaps_total", outcome="refused") == 0
+    server.engine_away = False
+    record = server.registry.alias(MODEL, "stable")
+    assert record is not None
+    await server.served.follow(record)
+    assert server.served.loaded.live == str(MODEL.revision(1))
+
+
+def test_every_outcome_stands_from_the_start(server: Server) -> None:
+    for outcome in ("swapped", "refused"):
+        assert server.measured.get_sample_value("attune_toy_swaps_total", {"outcome": outcome}) == 0
+    assert server.measured.get_sample_value("attune_toy_load_refused_total", {"reason": "CHECKPOINT_REFUSED"}) == 0
 
 
 async def test_following_the_same_again_changes_nothing(server: Server) -> None:

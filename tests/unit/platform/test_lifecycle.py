@@ -97,6 +97,18 @@ def test_a_signal_only_sets_the_event(number: signal.Signals) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can tell a child that its parent died")
+def test_a_stop_while_starting_ends_the_process_without_an_error() -> None:
+    program = """
+        import os, signal
+        from attune.platform.lifecycle import stop_while_starting
+        stop_while_starting()
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("goes on", flush=True)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
 def test_a_child_dies_with_its_supervisor() -> None:
     child = """
         import signal

@@ -26,8 +26,9 @@ from attune.platform.registry.registry import Registry
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.policy.control import PolicyControlServicer
-from attune.policy.engine import Engine, EngineLimits
+from attune.policy.engine import Engine
 from attune.policy.inference import PolicyInference
+from attune.policy.jobs import EngineLimits
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.recorder import Recorder
 from attune.policy.revisions import policy_revisions

@@ -7,7 +7,7 @@ from attune.domain.errors import ConfigurationInvalid
 from attune.domain.generations import Sampling
 from attune.platform.config import load_settings
 from attune.policy.config import PolicySettings
-from attune.policy.engine import EngineLimits
+from attune.policy.jobs import EngineLimits
 
 
 def test_the_defaults_hold() -> None:
@@ -39,6 +39,8 @@ def test_the_http_door_may_open_to_others_as_the_app_port_may() -> None:
         "defaults.temperature=0",
         "defaults.top_p=1.5",
         "engine.running=0",
+        "engine.name=other",
+        "vllm.arguments=7",
         "app.port=70000",
         "record_wait_s=0",
         "poll_interval_s=-1",
@@ -47,3 +49,13 @@ def test_the_http_door_may_open_to_others_as_the_app_port_may() -> None:
 def test_what_cannot_hold_is_refused_by_its_key(flag: str) -> None:
     with pytest.raises(ConfigurationInvalid, match=flag.partition("=")[0]):
         load_settings(PolicySettings, [flag])
+
+
+def test_arguments_of_vllm_keep_their_types() -> None:
+    flags = ["engine.name=vllm", "vllm.tensor_parallel_size=2", "vllm.arguments.block_size=32"]
+    flags += ["vllm.arguments.enforce_eager=true", "vllm.arguments.kv_cache_dtype=fp8"]
+    settings = load_settings(PolicySettings, flags)
+    assert (settings.engine.name, settings.vllm.tensor_parallel_size) == ("vllm", 2)
+    assert settings.vllm.arguments == {"block_size": 32, "enforce_eager": True, "kv_cache_dtype": "fp8"}
+    variables = {"ATTUNE_POLICY_VLLM__ARGUMENTS": '{"block_size": 16}'}
+    assert load_settings(PolicySettings, environ=variables).vllm.arguments == {"block_size": 16}

@@ -14,7 +14,8 @@ from attune.domain.errors import DeadlineUnattainable, PromptTooLong, QueueFull,
 from attune.domain.generations import FinishReason, Purpose, Sampling
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.revisions import Held
-from attune.policy.engine import Engine, EngineLimits, Job
+from attune.policy.engine import Engine
+from attune.policy.jobs import EngineLimits, Job
 from attune.policy.metrics import PolicyMetrics
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
@@ -181,8 +182,8 @@ async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: Lo
 
 async def test_rollouts_that_wait_do_not_count_against_a_users_deadline(policy: LoadedPolicy) -> None:
     async with Running(EngineLimits(running=1)) as running:
-        running.engine._pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
-        running.engine._pace.saw_end(1, 1)
+        running.engine._queue.pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
+        running.engine._queue.pace.saw_end(1, 1)
         running.engine.pause("so that jobs wait")
         rollout = asyncio.create_task(tokens(running.engine, job(policy, max_tokens=50, purpose=Purpose.ROLLOUT)))
         await eventually(lambda: running.engine.queued_completions == 1)

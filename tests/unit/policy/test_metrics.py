@@ -16,4 +16,14 @@ def test_names_are_ours_and_registry_errors_are_counted() -> None:
     for error in ("REGISTRY_CORRUPT", "OSError"):
         assert measured.get_sample_value("attune_policy_registry_errors_total", {"error": error}) == 1
     assert all(metric.name.startswith("attune_") and metric.help for metric in describe(measured))
-    assert len(describe(measured)) == 15
+    assert len(describe(measured)) == 16
+
+
+def test_what_rules_count_stands_from_the_start() -> None:
+    measured = CollectorRegistry()
+    PolicyMetrics(measured)
+    for purpose in ("user", "rollout"):
+        labels = {"purpose": purpose, "outcome": "written"}
+        assert measured.get_sample_value("attune_generation_requests_total", labels) == 0
+    for reason in ("queue_full", "log_slow"):
+        assert measured.get_sample_value("attune_generations_unrecorded_total", {"reason": reason}) == 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
 from attune.domain.errors import PromptTooLong
-from attune.domain.generations import GenerateRequest, Sampling
+from attune.domain.generations import FinishReason, GenerateRequest, RevisionSpan, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
+from attune.platform.deadline import set_deadline
+from attune.policy.jobs import Job, Tokens
 from attune.policy.writer import Delta, Writer, Written
 from unit.policy.serving import Server
 
@@ -49,6 +52,25 @@ async def test_closing_early_cancels_and_releases(server: Server) -> None:
     assert isinstance(found[-1], Written)
 
 
+@pytest.mark.parametrize(("left_s", "outcome"), [(60.0, "cancelled"), (0.0, "deadline_exceeded")])
+async def test_what_ended_a_generation_tells_the_caller_from_the_clock(
+    server: Server, left_s: float, outcome: str
+) -> None:
+    set_deadline(60.0)
+    steps = server.writer.write(request(), is_streaming=True)
+    await anext(steps)
+    set_deadline(left_s)
+    await steps.aclose()
+    assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome=outcome) == 1
+
+
+async def test_a_generation_that_fails_unexpectedly_was_not_cancelled(server: Server) -> None:
+    writer = Writer(None, server.engine, server.recorder, server.shop.metrics)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        [step async for step in writer.write(request(), is_streaming=False)]
+    assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome="failed") == 1
+
+
 @pytest.mark.parametrize("log_texts", [False, True], ids=["unasked", "asked for"])
 async def test_texts_are_logged_only_if_asked_for(
     server: Server, log_texts: bool, caplog: pytest.LogCaptureFixture
@@ -67,3 +89,32 @@ async def test_texts_are_logged_only_if_asked_for(
         assert ["Where is it?" in line for line in said] == [True]
     else:
         assert not any("Where is it?" in line for line in said)
+
+
+class Swapping:
+    """An engine that changed its weights after the first of two tokens."""
+
+    pause_reason = None
+    queued_completions = running_completions = 0
+
+    async def generate(self, job: Job) -> AsyncGenerator[Tokens, None]:
+        spans = (RevisionSpan("one", 0, 1), RevisionSpan("two", 1, 1))
+        yield Tokens(0, (5,), (-1.0,), revision="one")
+        yield Tokens(0, (6,), (-2.0,), FinishReason.LENGTH, revision="two", spans=spans)
+
+    def pause(self, reason: str) -> None: ...
+
+    def resume(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+async def test_a_completion_that_spans_a_swap_says_who_wrote_what(server: Server) -> None:
+    writer = Writer(server.shop.revisions.loaded, Swapping(), server.recorder, server.shop.metrics)
+    asked = GenerateRequest("test", Prompt.user("Where is it?"), Sampling(max_tokens=2))
+    async with aclosing(writer.write(asked, is_streaming=True)) as steps:
+        first, second, written = [step async for step in steps]
+    assert (first.revision, second.revision) == ("one", "two")
+    (completion,) = written.generation.completions
+    assert [(s.revision, s.first_token, s.tokens) for s in completion.spans] == [("one", 0, 1), ("two", 1, 1)]
+    assert written.generation.revision == "one"

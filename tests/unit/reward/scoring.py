@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attune.domain.revisions import ModelName
 from attune.platform.registry.registry import Registry
+from attune.reward.engine import TransformersEngine
 from attune.reward.metrics import RewardMetrics
 from attune.reward.revisions import RewardRevisions, reward_revisions
 from attune.reward.scorer import BatchLimits, Scorer
@@ -37,7 +38,9 @@ async def running_scorer(tmp_path: Path, folder: Path) -> AsyncIterator[Running]
     for number in (1, 2):
         registry.publish(MODEL.revision(number), folder, epoch=epoch)
     metrics = RewardMetrics(CollectorRegistry())
-    revisions = reward_revisions(registry, MODEL, cache=tmp_path / "cache", metrics=metrics, on_live=_nothing)
+    revisions = reward_revisions(
+        registry, MODEL, TransformersEngine(), cache=tmp_path / "cache", metrics=metrics, on_live=_nothing
+    )
     await revisions.follow(registry.move_alias(MODEL, "stable", 1, epoch=epoch, actor="test", reason=""))
     scorer = Scorer(revisions.loaded, BatchLimits(), metrics)
     task = asyncio.create_task(scorer.run())

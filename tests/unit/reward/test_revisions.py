@@ -12,6 +12,7 @@ from attune.domain.errors import CheckpointRefused, EpochSuperseded, RevisionUnk
 from attune.domain.revisions import ModelName
 from attune.modeling.tokenizer import train_tokenizer
 from attune.platform.registry.registry import Registry
+from attune.reward.engine import TransformersEngine
 from attune.reward.metrics import RewardMetrics
 from attune.reward.revisions import reward_revisions
 from prometheus_client import CollectorRegistry
@@ -61,6 +62,7 @@ class Shop:
         self.revisions = reward_revisions(
             self.registry,
             MODEL,
+            TransformersEngine(),
             cache=tmp_path / "cache",
             metrics=RewardMetrics(self.measured),
             on_live=self._note_live,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 import torch
 from attune.domain.errors import (
+    EngineUnavailable,
     InvalidInput,
     NoRevision,
     PromptTooLong,
@@ -24,9 +26,11 @@ from attune.modeling.batching import pad
 from attune.modeling.revisions import LoadedRevisions
 from attune.modeling.reward_model import LoadedRewardModel, load_reward_model, reward_input
 from attune.modeling.tokenizer import render_prompt
+from attune.reward.engine import ScoringModel
 from attune.reward.metrics import RewardMetrics
 from attune.reward.scorer import BatchLimits, Pair, Scorer
 from prometheus_client import CollectorRegistry
+from support.eventually import eventually
 from tiny_models import tiny_reward_folder
 
 REVISIONS = {f"rewards/support/revisions/{n}" for n in (1, 2)}
@@ -201,6 +205,77 @@ async def test_when_it_stops_nobody_waits_for_ever(
         await waiting
     with pytest.raises(ServerUnavailable):
         await scorer.score(pairs(2))
+
+
+class Away:
+    """A model whose engine is away for its first batches."""
+
+    def __init__(self, loaded: LoadedRewardModel, batches: int) -> None:
+        self.tokenizer, self.max_context = loaded.tokenizer, loaded.max_context
+        self.normalisation = loaded.normalisation
+        self._loaded, self._batches = loaded, batches
+
+    def raw_scores(self, inputs: Sequence[Sequence[int]]) -> list[float]:
+        self._batches -= 1
+        if self._batches >= 0:
+            raise EngineUnavailable("gone for lunch", retry_after_s=3.0)
+        return self._loaded.raw_scores(inputs)
+
+
+async def test_while_the_engine_is_away_callers_hear_it_and_the_scorer_goes_on(
+    registry: CollectorRegistry, folders: dict[str, Path]
+) -> None:
+    away: LoadedRevisions[ScoringModel] = LoadedRevisions(
+        "rewards/support", lambda name: Away(load_reward_model(folders[name]), batches=1), REVISIONS.__contains__
+    )
+    away.follow("stable", "rewards/support/revisions/1")
+    scorer = Scorer(away, LIMITS, RewardMetrics(registry))
+    running = asyncio.create_task(scorer.run())
+    with pytest.raises(EngineUnavailable, match="lunch") as raised:
+        await scorer.score(pairs(2))
+    assert raised.value.retry_after_s == 3.0
+    assert len((await scorer.score(pairs(2))).raw) == 2
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+class Gated(Away):
+    """A model that scores its first batch at once and the others when `gate` opens."""
+
+    def __init__(self, loaded: LoadedRewardModel) -> None:
+        super().__init__(loaded, batches=0)
+        self.gate = threading.Event()
+        self._has_begun = False
+
+    def raw_scores(self, inputs: Sequence[Sequence[int]]) -> list[float]:
+        if self._has_begun:
+            assert self.gate.wait(10)
+        self._has_begun = True
+        return super().raw_scores(inputs)
+
+
+async def test_whose_batch_is_scored_does_not_wait_for_the_round(
+    registry: CollectorRegistry, folders: dict[str, Path]
+) -> None:
+    gated = Gated(load_reward_model(folders["rewards/support/revisions/1"]))
+    held: LoadedRevisions[ScoringModel] = LoadedRevisions("rewards/support", lambda _: gated, REVISIONS.__contains__)
+    held.follow("stable", "rewards/support/revisions/1")
+    scorer = Scorer(held, LIMITS, RewardMetrics(registry))
+    running = asyncio.create_task(scorer.run())
+    scorer.pause("so that both are of one round")
+    longer = asyncio.create_task(scorer.score([(Prompt.user("order " * 9), "kettle " * 9)] * 2))
+    shorter = asyncio.create_task(scorer.score([(Prompt.user("Hi"), "Yo")] * 5))
+    await eventually(lambda: len(scorer._jobs) == 2)
+    scorer.resume()
+    assert len((await longer).raw) == 2
+    assert not shorter.done()
+    assert scorer.running_pairs == 5
+    gated.gate.set()
+    assert len((await shorter).raw) == 5
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 async def test_a_failing_model_ends_it(registry: CollectorRegistry, folders: dict[str, Path]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from attune.api.trainer.v1 import trainer_pb2
+from attune.cli.demo import ON_CPU
+from attune.cli.engine import TRANSFORMERS, VLLM, engine_choice
 from attune.cli.supervisor import Endpoints, Supervisor, settings_of
 from attune.domain.errors import ServerUnavailable
 from attune.modeling.loading import PolicyShape
@@ -19,7 +21,7 @@ from attune.simulation.story import Stage, Story, _rounded, _settle, _until
 from attune.simulation.users import Customs
 
 TINY = replace(
-    Recipe(), shape=PolicyShape("llama", 1, 32, 2, mlp_width=48, context=192), vocabulary=400, conversations=600,
+    Recipe(), shape=PolicyShape("llama", 1, 64, 2, mlp_width=48, context=192), vocabulary=400, conversations=600,
     demonstrations=200, pretraining_steps=10, sft_steps=5, first_visits=120, population=40, visitors=2, pause_s=0.2,
     customs=Customs(late_s=(0.1, 1.0)),
 )  # fmt: skip
@@ -45,16 +47,22 @@ class Services:
         return self.supervisor.endpoints.address(service, use)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(TRANSFORMERS, marks=pytest.mark.slow), pytest.param(VLLM, marks=pytest.mark.vllm)],
+)
 @pytest.mark.timeout(400)
-async def test_from_nothing_to_a_report(tmp_path: Path) -> None:
+async def test_from_nothing_to_a_report(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     system = tmp_path / "system"
     system.mkdir()
     endpoints = Endpoints.free()
-    settings = settings_of(system, endpoints, cores=1)
+    environment = request.getfixturevalue("vllm_python").parents[1] if engine == VLLM else None
+    chosen = engine_choice(engine, environment)
+    settings = chosen.with_settings(settings_of(system, endpoints, cores=1))
     settings["trainer"] += TINY.trainer()
+    settings["policy"] += ON_CPU if engine == VLLM else []
     said: list[str] = []
-    supervisor = Supervisor(system, endpoints, settings, said.append)
+    supervisor = Supervisor(system, endpoints, settings, said.append, interpreters=chosen.interpreters)
     stage = Stage(
         tmp_path, Registry(system / "registry"), Services(supervisor), said.append, lambda name: lambda p: None
     )

@@ -16,6 +16,7 @@ from attune.domain.errors import NoRevision, ServerUnavailable
 from attune.platform.registry.registry import Registry
 from attune.trainer.main import main
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.leases import ApiServer, api_server
 from support.processes import free_port
 from support.training import POLICY, publish_first, settings
 
@@ -78,3 +79,27 @@ async def test_its_one_port_is_for_control_alone(tmp_path: Path) -> None:
     await asyncio.wait_for(process, 30)
     assert "attune.api.trainer.v1.TrainerService" in names
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_trainer_takes_no_epoch_before_it_has_its_lease(tmp_path: Path) -> None:
+    port = free_port()
+    away = dict.fromkeys(("policy", "policy_control", "reward", "reward_control", "join_control"), "127.0.0.1:1")
+    with api_server(tmp_path) as lease:
+        ApiServer.lease["spec"] = {"holderIdentity": "another", "leaseTransitions": 3}
+        given = lease.model_dump() | {"duration_s": 20.0}
+        s = settings(tmp_path, control={"port": port}, metrics_port=0, addresses=away, lease=given)
+        registry = Registry(s.registry)
+        publish_first(registry, tmp_path / "first")
+        stop = asyncio.Event()
+        process = asyncio.create_task(main(s, stop))
+        async with AsyncTrainerClient(f"127.0.0.1:{port}", NO_RETRY) as trainer:
+            await until(trainer, "waits for the lease of another")
+            epoch = registry.newest_epoch(POLICY)
+            ApiServer.lease["spec"]["holderIdentity"] = ""
+            await trainer.wait_until_serving(60)
+            assert registry.newest_epoch(POLICY) > epoch
+        held = ApiServer.lease["spec"]
+        assert held["holderIdentity"]
+        stop.set()
+        await asyncio.wait_for(process, 60)
+        assert not ApiServer.lease["spec"].get("holderIdentity")

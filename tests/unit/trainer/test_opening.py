@@ -28,6 +28,15 @@ async def test_waits_until_the_first_revisions_are_there(tmp_path):
     assert said[0] == "policies/tiny has no revision; publish one: attune sft --publish policies/tiny"
 
 
+async def test_the_ceiling_and_the_stable_revisions_are_shown_before_the_first_step(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    publish_first(registry, tmp_path / "first")
+    shown = open_loop(settings(tmp_path), InProcessServers(registry, tmp_path / "fetched"), asyncio.Event())
+    metrics = shown.workspace.metrics
+    assert metrics.kl_ceiling._value.get() == 50.0
+    assert [metrics.stable_number.labels(kind)._value.get() for kind in ("policy", "reward")] == [1, 1]
+
+
 async def test_stop_ends_the_wait(tmp_path):
     stop = asyncio.Event()
     stop.set()

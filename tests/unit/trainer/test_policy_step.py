@@ -49,6 +49,21 @@ async def test_completions_of_stable_are_sampled_once_a_revision(loop):
     assert w.servers.rollouts_asked.count(str(POLICY.revision(1))) == 4 + len(w.prompts.held_out(8))
 
 
+async def test_the_trainer_may_write_what_is_compared_itself(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    publish_first(registry, tmp_path / "first")
+    s = settings(tmp_path, gate={"sampler": "trainer", "prompts": 8})
+    loop = open_loop(s, InProcessServers(registry, tmp_path / "fetched"), asyncio.Event())
+    await loop._sync()
+    w = loop.workspace
+    await policy_step.run(w, 1)
+    figures = read_json(w.state.input_of(1) / "verdict.json")["figures"]
+    assert figures["win_rate_comparisons"] == len(w.prompts.held_out(8))
+    assert figures["gate_kl"] > 0
+    assert set(w.servers.rollouts_asked) == {str(POLICY.revision(1))}
+    assert len(w.servers.rollouts_asked) == s.rollouts.prompts  # for PPO, none for the gate
+
+
 async def test_a_saved_verdict_is_not_asked_for_again(loop):
     w = loop.workspace
     await policy_step.run(w, 1)

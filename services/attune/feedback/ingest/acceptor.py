@@ -2,8 +2,8 @@
 
 Events of concurrent calls wait in one queue, bounded in events and bytes. One task takes all of it, has a thread append
 it as few records in one commit, and only then 1. remembers the ids, 2. confirms the events. While a commit runs the
-next group gathers, so the cost of a durable write is shared by as many events as arrive during one. Commits begin at
-least `commit_interval_s` apart: an event that comes alone is written at once, and under load a commit is worth its
+next group gathers, so the cost of a durable write is shared by as many events as arrive during one. `pace` tells how
+far apart commits begin at least: an event that comes alone is written at once, and under load a commit is worth its
 price. All but the append happens on the event loop, so there is nothing to lock.
 
 A repeat of a remembered or waiting event shares the first one's fate and is not written again; the same id with
@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 from attune.domain.errors import AttuneError, EventLogUnavailable, FeedbackConflict, QueueFull
 from attune.feedback.ingest.reading import ReceivedEvent, RefusedEvent
-from attune.feedback.ingest.records import records
+from attune.feedback.ingest.records import UNTRACED, records
+from attune.platform import tracing
 from attune.platform.events.log import Producer
 
 RETRY_AFTER_S = 1.0
@@ -49,9 +50,13 @@ Stored = tuple[bytes, float]
 
 
 class Submission:
-    """The events of one message in the acceptor's hands; their outcomes come in the order of the events."""
+    """The events of one message in the acceptor's hands; their outcomes come in the order of the events.
 
-    def __init__(self, events: int) -> None:
+    `traceparent` is that of the message's span; empty when it is not traced.
+    """
+
+    def __init__(self, events: int, traceparent: str = "") -> None:
+        self.traceparent = traceparent
         self._outcomes: list[Outcome | None] = [None] * events
         self._open = events
         self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -112,12 +117,12 @@ class Acceptor:
         queue_events: int = 10_000,
         queue_bytes: int = 64 * MIB,
         remembered_events: int = 100_000,
-        commit_interval_s: float = 0.008,
+        pace: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._producer, self._clock = producer, clock
         self._queue_events, self._queue_bytes = queue_events, queue_bytes
-        self._remembered_events, self._commit_interval_s = remembered_events, commit_interval_s
+        self._remembered_events, self._pace = remembered_events, pace
         self._recent: OrderedDict[bytes, Stored] = OrderedDict()
         self._waiting: set[bytes] = set()
         self._repeats: dict[bytes, list[Waiting]] = {}
@@ -146,7 +151,7 @@ class Acceptor:
     def submit(self, events: Sequence[ReceivedEvent | RefusedEvent]) -> Submission:
         """Queues events; one that is refused already stays so. Each of the others becomes a receipt, or
         FeedbackConflict, QueueFull or EventLogUnavailable."""
-        submission = Submission(len(events))
+        submission = Submission(len(events), tracing.traceparent())
         for position, event in enumerate(events):
             outcome = self._admit(event, submission, position) if isinstance(event, ReceivedEvent) else event.error
             if outcome is not None:
@@ -192,7 +197,7 @@ class Acceptor:
             self._has_work.clear()
             await self._has_work.wait()
         await self._until(self._next_commit)
-        self._next_commit = time.monotonic() + self._commit_interval_s
+        self._next_commit = time.monotonic() + self._pace()
         self._writing, self._queue = self._queue, []
         return bool(self._writing)
 
@@ -206,7 +211,8 @@ class Acceptor:
 
     async def _write(self, group: list[Waiting]) -> None:
         accept_time = self._clock()
-        values = list(records((waiting.event.wire for waiting in group), accept_time))
+        traceparents = (waiting.submission.traceparent for waiting in group) if tracing.is_on() else UNTRACED
+        values = list(records((waiting.event.wire for waiting in group), accept_time, traceparents))
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._producer.append, values)
         except EventLogUnavailable as error:

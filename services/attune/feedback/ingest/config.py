@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import AppPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.tracing import TracingSettings
 from attune.platform.web.settings import HttpPort
 
 
@@ -30,13 +31,16 @@ class IngestSettings(EventLogSettings, AccessSettings):
 
     app: AppPort = AppPort(port=7003)
     http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7203, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
     queue_events: int = Field(10_000, ge=1, description="Most events that wait for a write; more are refused.")
     queue_mib: int = Field(64, ge=1, description="Most MiB of events that wait for a write; more are refused.")
     log_timeout_s: float = Field(10.0, gt=0, description="How long an event may wait for the event log.")
-    commit_interval_s: float = Field(0.008, ge=0, description="Least time between two commits, under load.")
+    longest_commit_interval_s: float = Field(
+        0.012, ge=0, description="Least time between two commits while a core is in full use."
+    )
     remembered_events: int = Field(100_000, ge=1, description="Recent event ids known without asking the join.")
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
     max_timeout_s: float = Field(60.0, gt=0, description="Longest deadline a call may ask for; longer ones are cut.")

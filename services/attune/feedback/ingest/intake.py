@@ -21,6 +21,7 @@ from attune.domain.errors import (
 from attune.feedback.ingest.acceptor import Acceptor, Outcome, Submission
 from attune.feedback.ingest.metrics import IngestMetrics
 from attune.feedback.ingest.reading import RefusedEvent, read_or_refuse
+from attune.platform import tracing
 
 MAX_EVENTS = 1000
 """Most events of one message."""
@@ -63,6 +64,7 @@ class Intake:
         for index, error in refused.items():
             received[index] = RefusedEvent(received[index].kind, error)
         kinds = [event.kind for event in received]
+        tracing.note({"attune.events": len(protos)})
         return Taken(protos, kinds, self._acceptor.submit(received))
 
     async def wait(self, taken: Taken, time_left_s: float) -> None:

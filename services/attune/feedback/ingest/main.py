@@ -16,6 +16,7 @@ from attune.feedback.ingest.acceptor import MIB, Acceptor
 from attune.feedback.ingest.config import IngestSettings
 from attune.feedback.ingest.intake import Intake
 from attune.feedback.ingest.metrics import IngestMetrics
+from attune.feedback.ingest.pace import CommitPace
 from attune.feedback.ingest.retention import trim_regularly
 from attune.feedback.ingest.servicer import SERVICE, FeedbackServicer
 from attune.feedback.ingest.web.credentials import load_credentials
@@ -24,9 +25,11 @@ from attune.platform.access.settings import Access, open_access
 from attune.platform.events.log import Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
+from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 from attune.platform.web.server import HttpMetrics, HttpServer
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,8 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
     access = open_access(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "ingest", metrics))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         producer = open_event_log(settings).producer(Topic.FEEDBACK)
         stack.callback(producer.close)
         counts = IngestMetrics(metrics)
@@ -53,7 +58,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
                 queue_events=settings.queue_events,
                 queue_bytes=settings.queue_mib * MIB,
                 remembered_events=settings.remembered_events,
-                commit_interval_s=settings.commit_interval_s,
+                pace=CommitPace(settings.longest_commit_interval_s),
             )
         )
         intake = Intake(acceptor, counts, log_timeout_s=settings.log_timeout_s)
@@ -69,6 +74,7 @@ async def main(settings: IngestSettings, stop: asyncio.Event) -> None:
             max_stream_s=settings.max_stream_s,
             max_connection_age_s=settings.app.max_connection_age_s,
             options=OPTIONS,
+            probes=probes,
         )
         door = new_door(settings, access, intake, HttpMetrics(metrics))
         await server.start()

@@ -2,12 +2,14 @@
 
 A value is a FeedbackBatch. Its events are not built and serialised again: protobuf frames a message inside another as
 tag, length, bytes, so that the bytes of each event are framed twice (AcceptedFeedback in FeedbackBatch) and joined.
+What follows an event is the same for all of a commit that came in one trace, and is made once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import repeat
 
 from google.protobuf.message import Message
 
@@ -19,12 +21,18 @@ MAX_RECORD_BYTES = 512 * 1024
 _LENGTH_DELIMITED = 2
 
 
-def records(events: Iterable[bytes], accept_time: float) -> Iterator[bytes]:
-    """The serialised events as few values as the limits allow, in order, all accepted at one second."""
-    tail = _framed(_ACCEPT_TIME, to_timestamp(accept_time).SerializeToString())
+UNTRACED = repeat("")
+
+
+def records(events: Iterable[bytes], accept_time: float, traceparents: Iterable[str] = UNTRACED) -> Iterator[bytes]:
+    """The serialised events as few values as the limits allow, in order, all accepted at one second; `traceparents`
+    are those of the events."""
+    tails = {"": _framed(_ACCEPT_TIME, to_timestamp(accept_time).SerializeToString())}
     parts: list[bytes] = []
     count = size = 0
-    for event in events:
+    for event, traceparent in zip(events, traceparents, strict=False):
+        if (tail := tails.get(traceparent)) is None:
+            tail = tails[traceparent] = tails[""] + _framed(_TRACEPARENT, traceparent.encode())
         length = len(event) + len(tail)
         if count and (count >= MAX_RECORD_EVENTS or size + length > MAX_RECORD_BYTES):
             yield b"".join(parts)
@@ -42,8 +50,8 @@ def _header(event_bytes: int, tail_bytes: int) -> bytes:
     return _EVENTS + _varint(len(inner) + event_bytes + tail_bytes) + inner
 
 
-def _framed(tag: bytes, message: bytes) -> bytes:
-    return tag + _varint(len(message)) + message
+def _framed(tag: bytes, content: bytes) -> bytes:
+    return tag + _varint(len(content)) + content
 
 
 def _varint(number: int) -> bytes:
@@ -56,10 +64,11 @@ def _varint(number: int) -> bytes:
 
 
 def _tag(message: type[Message], field: str) -> bytes:
-    """The key of a field that holds a message."""
+    """The key of a field that holds a message or text."""
     return _varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
 
 
 _EVENTS = _tag(events_pb2.FeedbackBatch, "events")
 _EVENT = _tag(events_pb2.AcceptedFeedback, "event")
 _ACCEPT_TIME = _tag(events_pb2.AcceptedFeedback, "accept_time")
+_TRACEPARENT = _tag(events_pb2.AcceptedFeedback, "traceparent")

@@ -12,17 +12,20 @@ from attune.feedback.join.rows import Limits
 from attune.platform.access.settings import AccessSettings
 from attune.platform.config import ControlPort, LogLevel
 from attune.platform.events.settings import EventLogSettings
+from attune.platform.registry.settings import RegistrySettings
+from attune.platform.tracing import TracingSettings
 
 DAY_S = 86_400.0
 MICROSECONDS = 1_000_000
 
 
-class JoinSettings(EventLogSettings, AccessSettings):
+class JoinSettings(EventLogSettings, RegistrySettings, AccessSettings):
     """Everything the join can be told."""
 
     service: ClassVar[str] = "join"
 
     control: ControlPort = ControlPort(port=7104)
+    tracing: TracingSettings = TracingSettings()
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics page.")
     metrics_port: int = Field(7204, ge=0, le=65535, description="Port of the metrics page; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
@@ -34,7 +37,8 @@ class JoinSettings(EventLogSettings, AccessSettings):
     database_password_file: str = Field("", description="File that holds the password instead.")
     erasures_from: str = Field("", description="URL of the database this one replays; its erasures are carried over.")
     registry: str = Field(
-        "attune-data/registry", description="Folder or URL of the registry; empty: no freshness, no revisions named."
+        "attune-data/registry",
+        description="Folder of the registry, or s3://BUCKET/PREFIX; empty: no freshness, no revisions named.",
     )
     batch_records: int = Field(512, ge=1, description="Most records of a partition in one transaction.")
     pending_ttl_s: float = Field(DAY_S, gt=0, description="How long feedback waits for its generation, log time.")

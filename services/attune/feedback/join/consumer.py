@@ -12,9 +12,10 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attune.api.events.v1 import events_pb2
+from attune.api.types.v1 import examples_pb2
 from attune.domain.errors import EventLogUnavailable
 from attune.domain.times import to_timestamp
 from attune.feedback.join.freshness import Freshness
@@ -22,9 +23,10 @@ from attune.feedback.join.matching import Changes
 from attune.feedback.join.metrics import JoinMetrics
 from attune.feedback.join.reading import Reader
 from attune.feedback.join.records import feedback_entries, generation_entries
-from attune.feedback.join.rows import Entry, SetAside
+from attune.feedback.join.rows import Entry, FeedbackEntry, SetAside
 from attune.feedback.join.store import Store
 from attune.feedback.join.tail import Batch, Tail
+from attune.platform import tracing
 from attune.platform.events.log import Producer, Topic
 
 logger = logging.getLogger(__name__)
@@ -88,12 +90,15 @@ class JoinConsumer:
         """Commits one batch and returns how many records it held; 0 when everything is read."""
         batch = self._tail.read()
         if batch.records:
+            started_ns = time.time_ns()
             entries, unreadable = _decode(batch)
             changes = self._store.commit(
                 entries, batch.advances, lambda changes: self._hand_over([*unreadable, *changes.set_aside])
             )
             self._tail.advance(batch)
             self._count(changes, unreadable)
+            if tracing.is_on():
+                _trace(started_ns, entries, changes)
         self._tell_lag()
         return len(batch.records)
 
@@ -144,6 +149,24 @@ class JoinConsumer:
                 for item in set_aside
             ]
             self._dead_letters.append([letter.SerializeToString() for letter in letters])
+
+
+def _trace(started_ns: int, entries: list[Entry], changes: Changes) -> None:
+    """A span of a batch that links to where its events and the generations of its examples were traced; none for a
+    batch in which nothing was."""
+    if links := tracing.links_to(_traceparents(entries, changes)):
+        attributes = {"attune.entries": len(entries), "attune.examples": len(changes.examples)}
+        tracing.completed("join", started_ns, links, attributes)
+
+
+def _traceparents(entries: list[Entry], changes: Changes) -> Iterator[str]:
+    """Of the examples first: they bring both together."""
+    for row in changes.examples.values():
+        example = examples_pb2.Example.FromString(row.content)
+        yield from (example.feedback_traceparent, *example.generation_traceparents)
+    for entry in entries:
+        if isinstance(entry, FeedbackEntry):
+            yield entry.traceparent
 
 
 def _decode(batch: Batch) -> tuple[list[Entry], list[SetAside]]:

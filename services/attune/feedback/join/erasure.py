@@ -124,5 +124,6 @@ def _erase_events(connection: Connection, app_id: str, subject_id: str) -> int:
         "state": int(FeedbackState.ERASED),
         "reason": "SUBJECT_ERASED",
         "example_sequence": 0,
+        "traceparent": "",
     }
     return connection.execute(update(table).where(here).values(blank)).rowcount

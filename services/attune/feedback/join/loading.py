@@ -104,7 +104,7 @@ def _load_waiting(connection: Connection, known: Known, arriving: set[Key]) -> N
 
 def _as_feedback(row: Any) -> FeedbackRow:
     event_id, app_id, subject_id, body_hash, opinion_key, log_us, partition, offset, index, *rest, _day, content = row
-    accept_us, body, state, reason, example_sequence = rest
+    accept_us, body, state, reason, example_sequence, traceparent = rest
     return FeedbackRow(
         Key(event_id, app_id),
         subject_id,
@@ -116,4 +116,5 @@ def _as_feedback(row: Any) -> FeedbackRow:
         STATES[state],
         reason,
         example_sequence,
+        traceparent,
     )

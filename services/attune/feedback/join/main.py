@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 
 from sqlalchemy import Engine
 
@@ -26,9 +26,12 @@ from attune.platform.events.log import RETENTION_S, EventLog, Topic
 from attune.platform.events.settings import open_event_log
 from attune.platform.lifecycle import until_stopped
 from attune.platform.registry.registry import Registry
+from attune.platform.registry.settings import open_registry
+from attune.platform.rpc.health import probed
 from attune.platform.rpc.interceptors import RpcMetrics
 from attune.platform.rpc.server import RpcServer
 from attune.platform.telemetry import new_metrics, serve_metrics, set_up_logging
+from attune.platform.tracing import exporting
 
 SERVICE = "attune.api.feedback.v1.FeedbackControlService"
 LOG_RETRY_S = 1.0
@@ -40,8 +43,10 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
     set_up_logging(settings.log_level)
     metrics = new_metrics()
     access = open_access(settings)
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         stack.enter_context(serve_metrics(metrics, settings.metrics_host, settings.metrics_port))
+        stack.enter_context(exporting(settings.tracing, "join", metrics))
+        probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
         events = open_event_log(settings)
         engine = open_database(settings.database, settings.password())
         stack.callback(engine.dispose)
@@ -51,7 +56,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
         if tail is None:
             return
         stack.callback(tail.close)
-        registry = Registry(settings.registry) if settings.registry else None
+        registry = open_registry(settings) if settings.registry else None
         consumer = _consumer(settings, events, store, tail, registry, JoinMetrics(metrics), stack)
         servicer = FeedbackControlServicer(store, tail, registry, log_retention_s=max(RETENTION_S.values()))
         server = RpcServer(
@@ -62,6 +67,7 @@ async def main(settings: JoinSettings, stop: asyncio.Event) -> None:
             access=access,
             scope=Scope.CONTROL,
             max_deadline_s=settings.max_timeout_s,
+            probes=probes,
         )
         collect_rarely()
         await server.start()
@@ -102,7 +108,7 @@ def _consumer(
     tail: Tail,
     registry: Registry | None,
     metrics: JoinMetrics,
-    stack: ExitStack,
+    stack: AsyncExitStack,
 ) -> JoinConsumer:
     dead_letters = events.producer(Topic.DEAD_LETTERS)
     stack.callback(dead_letters.close)

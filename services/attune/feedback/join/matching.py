@@ -45,6 +45,7 @@ from attune.feedback.join.rows import (
     example_row,
     feedback_row,
     is_in_reach,
+    is_repeated,
     prompt_row,
     stored,
     tombstone,
@@ -126,7 +127,7 @@ class Matcher:
 
     def _repeated_generation(self, entry: GenerationEntry, before: GenerationRow) -> None:
         row = entry.row
-        if before.is_erased or (row.content, row.subject_id) == (before.content, before.subject_id):
+        if before.is_erased or is_repeated(row, before):
             self.changes.results["generation_duplicate"] += 1
             return
         detail = f"generation {entry.generation.id} stands in the log already with other content"

@@ -8,6 +8,14 @@ HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 DELAY_BUCKETS_S = (0.1, 1, 5, 15, 60, 300, 1800, HOUR_S, 6 * HOUR_S, DAY_S, 3 * DAY_S, 7 * DAY_S)
 FRESHNESS_BUCKETS_S = (1, 2, 5, 8, 12, 16, 20, 30, 45, 60, 120, 300, 900, HOUR_S, 6 * HOUR_S, DAY_S)
+RESULTS = (
+    "generation", "generation_duplicate", "generation_erased", "pending", "joined", "superseded", "conflict",
+    "duplicate", "expired", "erased",
+)  # fmt: skip
+REASONS = (
+    "RECORD_GARBLED", "ENTRY_INVALID", "ROLLOUT_RECORDED", "GENERATION_ID_REUSED", "BODY_DIFFERS", "PROMPTS_DIFFER",
+    "COMPLETION_UNKNOWN",
+)  # fmt: skip
 
 
 class JoinMetrics:
@@ -17,6 +25,8 @@ class JoinMetrics:
         self.events = Counter(
             "attune_join_events_total", "Entries of the log, by what became of them.", ["result"], registry=registry
         )
+        for result in RESULTS:
+            self.events.labels(result)  # stands from the start: the first increase must not be missed
         self.pending = Gauge("attune_join_pending_events", "Events that wait for a generation.", registry=registry)
         self.delay = Histogram(
             "attune_join_delay_seconds",
@@ -27,6 +37,8 @@ class JoinMetrics:
         self.dead_letters = Counter(
             "attune_dead_letters_total", "Entries set aside, by reason.", ["reason"], registry=registry
         )
+        for reason in REASONS:
+            self.dead_letters.labels(reason)
         self.conflicts = Counter(
             "attune_feedback_conflicts_total",
             "Event ids used again for another body, by where it was seen.",

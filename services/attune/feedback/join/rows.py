@@ -17,6 +17,7 @@ from attune.api.types.v1 import examples_pb2, feedback_pb2, generations_pb2
 from attune.domain.feedback import AcceptedFeedback, FeedbackEvent, FeedbackState, body_hash_of
 from attune.domain.ids import uuid_bytes
 from attune.domain.prompts import Prompt
+from attune.domain.traces import checked_traceparent
 
 MINUTE_US = 60_000_000
 DAY_US = 86_400_000_000
@@ -77,7 +78,7 @@ class GenerationRow(NamedTuple):
 class FeedbackRow:
     """An event; `body` is the FeedbackEvent proto, empty once erased. Matching changes the row.
 
-    In the database the body of an example's event stands in the example alone.
+    In the database the body of an example's event stands in the example alone, and so does its traceparent.
     `opinion_key` begins with the id of a generation, so that what was said of one time stands together in the index.
     """
 
@@ -91,6 +92,7 @@ class FeedbackRow:
     state: FeedbackState
     reason: str = ""
     example_sequence: int = 0
+    traceparent: str = ""
 
     @property
     def is_mentioned(self) -> bool:
@@ -171,6 +173,7 @@ class FeedbackEntry(NamedTuple):
     accept_us: int
     body: bytes
     said: Said
+    traceparent: str
 
 
 Entry = GenerationEntry | FeedbackEntry
@@ -201,9 +204,11 @@ def generation_entry(
 ) -> GenerationEntry:
     """The entry of a generation that was checked; `prompt` is its prompt. The row holds no tokens."""
     content = examples_pb2.Example(prompt=generation.prompt)
+    if traceparent := checked_traceparent(generation.traceparent):
+        content.generation_traceparents.append(traceparent)
     for completion in generation.completions:
-        revision = completion.spans[0].revision if completion.spans else generation.revision
-        content.completions.add(id=completion.id, text=completion.text, revision=revision)
+        revision, *later = [span.revision for span in completion.spans] or [generation.revision]
+        content.completions.add(id=completion.id, text=completion.text, revision=revision, later_revisions=later)
     row = GenerationRow(
         key=Key.of(generation.id, generation.app_id),
         subject_id=generation.subject_id,
@@ -213,6 +218,17 @@ def generation_entry(
         record_us=place.log_us,
     )
     return GenerationEntry(topic, place, row, generation)
+
+
+def is_repeated(row: GenerationRow, before: GenerationRow) -> bool:
+    """Whether a generation stands in the log already, in whatever trace it was written the second time."""
+    return row.subject_id == before.subject_id and _untraced(row.content) == _untraced(before.content)
+
+
+def _untraced(content: bytes) -> bytes:
+    example = examples_pb2.Example.FromString(content)
+    example.ClearField("generation_traceparents")
+    return example.SerializeToString(deterministic=True)
 
 
 def tombstone(row: GenerationRow) -> GenerationRow:
@@ -234,13 +250,15 @@ def feedback_entry(topic: str, place: Place, accepted: AcceptedFeedback) -> Feed
         accept_us=round(accepted.accept_time * 1_000_000),
         body=body,
         said=said,
+        traceparent=accepted.traceparent,
     )
 
 
 def feedback_row(entry: FeedbackEntry) -> FeedbackRow:
     """The row of an event before it is judged."""
-    _, place, key, subject_id, body_hash, opinion_key, accept_us, body, _ = entry
-    return FeedbackRow(key, subject_id, body_hash, opinion_key, place, accept_us, body, FeedbackState.ACCEPTED)
+    _, place, key, subject_id, body_hash, opinion_key, accept_us, body, _, traceparent = entry
+    state = FeedbackState.ACCEPTED
+    return FeedbackRow(key, subject_id, body_hash, opinion_key, place, accept_us, body, state, traceparent=traceparent)
 
 
 def said_by(event: FeedbackEvent) -> Said:
@@ -306,6 +324,8 @@ def example_row(sequence: int, row: FeedbackRow, said: Said, generations: dict[K
         feedback=said.event,
         accept_time=_timestamp(row.place.log_us),
         generation_time=_timestamp(generation_us),
+        feedback_traceparent=row.traceparent,
+        generation_traceparents=[t for content in contents.values() for t in content.generation_traceparents],
     )
     return ExampleRow(
         sequence=sequence,

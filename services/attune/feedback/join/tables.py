@@ -89,6 +89,7 @@ feedback = Table(
     Column("state", SmallInteger, nullable=False),
     Column("reason", String(63), nullable=False),
     Column("example_sequence", BigInteger, nullable=False),
+    Column("traceparent", String(55), nullable=False, server_default=""),
     Column("day", Integer, nullable=False),
     Index("feedback_day", "day", "state"),
     Index("feedback_opinion", "opinion_key"),

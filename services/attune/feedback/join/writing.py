@@ -24,6 +24,7 @@ from attune.feedback.join.rows import (
 )
 from attune.feedback.join.statements import delete_matching, insert_rows, matching_rows
 
+CHANGING = ("state", "reason", "example_sequence", "body", "traceparent")
 POLICIES = select(tables.seen_policies.c.revision)
 
 
@@ -48,7 +49,7 @@ def update_feedback(connection: Connection, rows: Iterable[FeedbackRow]) -> None
     statement = (
         update(table)
         .where(table.c.event_id == bindparam("key_id"), table.c.app_id == bindparam("key_app"))
-        .values({name: bindparam(f"new_{name}") for name in ("state", "reason", "example_sequence", "body")})
+        .values({name: bindparam(f"new_{name}") for name in CHANGING})
     )
     values = [
         {
@@ -58,6 +59,7 @@ def update_feedback(connection: Connection, rows: Iterable[FeedbackRow]) -> None
             "new_reason": row.reason,
             "new_example_sequence": row.example_sequence,
             "new_body": _kept_body(row),
+            "new_traceparent": _kept_traceparent(row),
         }
         for row in rows
     ]
@@ -100,12 +102,18 @@ def _feedback_values(row: FeedbackRow) -> tuple[Any, ...]:
         int(row.state),
         row.reason,
         row.example_sequence,
+        _kept_traceparent(row),
         day_of(row.place.log_us),
     )
 
 
 def _kept_body(row: FeedbackRow) -> bytes:
     return b"" if row.state is FeedbackState.JOINED else row.body
+
+
+def _kept_traceparent(row: FeedbackRow) -> str:
+    """For the example that the event may become; once it is one, the example holds it."""
+    return row.traceparent if row.state is FeedbackState.PENDING else ""
 
 
 def _generation_values(row: GenerationRow) -> tuple[Any, ...]:

@@ -49,6 +49,10 @@ class AccessSettings(ServiceSettings):
 
     tls: TlsSettings = TlsSettings()
     keys_file: str = Field("", description="File of bearer keys, made by `attune keys`; empty: no key is asked for.")
+    health_host: str = Field("127.0.0.1", description="Address of the port for probes.")
+    health_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for probes, in the clear, with nothing but health; 0 takes a free one."
+    )
 
     @model_validator(mode="after")
     def _control_knows_whom_to_obey(self) -> Self:

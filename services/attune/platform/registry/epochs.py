@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from attune.domain.errors import EpochSuperseded, InvalidInput
+from attune.domain.errors import ConfigurationInvalid, EpochSuperseded, InvalidInput
 from attune.domain.revisions import ModelName
 from attune.platform.registry.storage import Storage
 
@@ -40,7 +40,10 @@ class Epochs:
             raise InvalidInput.field("epoch", f"{epoch} was never taken for {model}; take an epoch first")
 
     def take(self, models: Sequence[ModelName], owner: str) -> int:
-        """Takes one new epoch for all these models; EpochSuperseded if another overtook us meanwhile."""
+        """Takes one new epoch for all these models; EpochSuperseded if another overtook us meanwhile.
+
+        ConfigurationInvalid for a store without exclusive creation: some that speak S3 ignore If-None-Match.
+        """
         content = json.dumps({"owner": owner, "time": time.time(), "nonce": uuid.uuid4().hex}).encode()
         ordered = sorted(set(models))
         epoch = 0
@@ -49,6 +52,10 @@ class Epochs:
             epoch = max(epoch, *(self.newest(model) for model in ordered)) + 1
             if all(self._storage.create(f"{model}/epochs/{epoch}", content) for model in ordered):
                 break
+        if self._storage.create(f"{ordered[0]}/epochs/{epoch}", b"{}"):
+            raise ConfigurationInvalid(
+                "the registry's store lets a file be created twice: two trainers could both lead"
+            )
         for model in ordered:
             self.check(model, epoch)
         return epoch

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from attune.domain.errors import AlreadyPublished, InvalidInput, NoRevision, RegistryCorrupt, RevisionUnknown
@@ -144,7 +145,7 @@ class Registry:
         """A local folder that holds the revision's files, each checked against its hash.
 
         A registry that is a directory gives its own folder, in which nothing may be written; from elsewhere files are
-        downloaded into `into`/<number>, and those already there whole are kept. RevisionUnknown if there is none or it
+        downloaded into `into`/<name>, and those already there whole are kept. RevisionUnknown if there is none or it
         was pruned, RegistryCorrupt if a file is missing or not what the manifest says.
         """
         manifest = self.manifest(name)
@@ -152,7 +153,7 @@ class Registry:
         if self.is_pruned(name):
             raise RevisionUnknown(f"the weights of {name} were pruned", metadata={"revision": str(name)})
         local = self.storage.local_path(base)
-        folder = local or into / str(name.number)
+        folder = local or into / str(name)
         for path, wanted in manifest.files.items():
             try:
                 if local is None and not _matches(folder / path, wanted):
@@ -162,6 +163,12 @@ class Registry:
             if not _matches(folder / path, wanted):
                 raise RegistryCorrupt(f"{path} of {name} is missing or not what its manifest says")
         return folder
+
+    def forget(self, model: ModelName, into: Path, keep: Collection[int]) -> None:
+        """Deletes what `fetch` has downloaded into a folder, but for these numbers."""
+        for folder in (into / f"{model}/revisions").glob("*"):
+            if folder.name not in map(str, keep):
+                shutil.rmtree(folder)
 
     # Aliases
 

@@ -1,4 +1,4 @@
-"""The one server interceptor: keys, deadlines, errors as google.rpc.Status, metrics. Every RPC passes through it.
+"""The one server interceptor: keys, deadlines, errors as google.rpc.Status, metrics, traces. Every RPC passes here.
 
 A call must bring a key for what its port is there for, unless the server asks for none. A call without a deadline is
 refused, one with a longer deadline than is allowed is cut to it; callers of the Open Inference Protocol, whose clients
@@ -25,8 +25,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from attune.domain.access import ANYBODY, Identity, Scope
 from attune.domain.errors import AttuneError, DeadlineExceeded, DeadlineRequired
 from attune.domain.status import to_status
+from attune.platform import tracing
 from attune.platform.access.keys import KeyStore
 from attune.platform.deadline import set_deadline
+from attune.platform.tracing import UNTRACED
 
 log = logging.getLogger(__name__)
 EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
@@ -57,21 +59,32 @@ class RpcMetrics:
 
 
 class _Measured:
-    """Counts one call and its duration by status: once, before its refusal goes out or else at its end."""
+    """Counts one call and its duration by status, and traces it: once, before its refusal goes out or else at its
+    end. A call of the control port is traced as part of a trace only, for pollers would make no end of them."""
 
-    def __init__(self, metrics: RpcMetrics, method: str) -> None:
-        self._metrics, self._method = metrics, method
+    def __init__(
+        self, metrics: RpcMetrics, method: str, context: grpc.aio.ServicerContext, *, may_begin_trace: bool
+    ) -> None:
+        self._metrics, self._method, self._context = metrics, method, context
+        self._may_begin_trace = may_begin_trace
         self._has_ended = False
 
     def __enter__(self) -> _Measured:
         self._metrics.started_of(self._method).inc()
         self._started = time.monotonic()
+        self._span = UNTRACED
+        if tracing.is_on():
+            name = self._method.removeprefix("/")
+            attributes = {"rpc.system": "grpc", "rpc.method": name}
+            metadata = self._context.invocation_metadata() or ()
+            self._span = tracing.begin_call(name, metadata, attributes, may_begin=self._may_begin_trace)
         return self
 
     def end(self, status: str) -> None:
         if not self._has_ended:
             self._has_ended = True
             self._metrics.duration_of(self._method, status).observe(time.monotonic() - self._started)
+            tracing.end_call(self._span, status)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # GeneratorExit when the caller went while a response was sent
@@ -108,6 +121,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self, metrics: RpcMetrics, keys: KeyStore, scope: Scope, *, max_deadline_s: float, max_stream_s: float
     ) -> None:
         self._metrics, self._keys, self._scope = metrics, keys, scope
+        self._begins_traces = scope is not Scope.CONTROL
         self._max_deadline_s, self._max_stream_s = max_deadline_s, max_stream_s
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
@@ -132,7 +146,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            with _Measured(self._metrics, method) as measured:
+            with self._measured(method, context) as measured:
                 try:
                     self._identify(context)
                     async with _Within(context, method, limit_s):
@@ -144,7 +158,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_stream(self, method: str, behaviour: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
         async def served(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-            with _Measured(self._metrics, method) as measured:
+            with self._measured(method, context) as measured:
                 try:
                     self._identify(context)
                     async with _Within(context, method, limit_s):
@@ -154,6 +168,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     await self._refuse(method, error, context, measured)
 
         return served
+
+    def _measured(self, method: str, context: grpc.aio.ServicerContext) -> _Measured:
+        return _Measured(self._metrics, method, context, may_begin_trace=self._begins_traces)
 
     def _identify(self, context: grpc.aio.ServicerContext) -> None:
         if not self._keys.is_open:

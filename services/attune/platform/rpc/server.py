@@ -14,15 +14,15 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from attune.domain.access import Scope
 from attune.domain.errors import AddressInUse
 from attune.platform.access.settings import OPEN, Access
+from attune.platform.rpc.health import NOT_SERVING, SERVING, Probes
 from attune.platform.rpc.interceptors import RpcMetrics, ServerInterceptor
 
-SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_CONNECTION_AGE_S, GRACE_SLACK_S = 1800.0, 10.0
 OPTIONS = [
@@ -69,8 +69,8 @@ class RpcServer:
     A connection ends after `max_connection_age_s`, ten per cent more or less so that not all go at once: its callers
     connect anew, perhaps to another server, and see a renewed certificate; its calls go on to their deadlines. Callers
     need keys of `access` made for `scope`. `options` are gRPC's, over those of this module. Reflection describes
-    services from `described` and, what that pool does not know, from the default one.
-    AddressInUse if it cannot listen there.
+    services from `described` and, what that pool does not know, from the default one. `probes` are ready
+    while it serves. AddressInUse if it cannot listen there.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class RpcServer:
         max_connection_age_s: float = MAX_CONNECTION_AGE_S,
         options: Sequence[tuple[str, Any]] = (),
         described: DescriptorPool | None = None,
+        probes: Probes | None = None,
     ) -> None:
         interceptor = ServerInterceptor(
             metrics, access.keys, scope, max_deadline_s=max_deadline_s, max_stream_s=max_stream_s or max_deadline_s
@@ -100,6 +101,7 @@ class RpcServer:
             interceptors=[interceptor], options=list((dict(OPTIONS) | ages | dict(options)).items())
         )
         self._health = health.aio.HealthServicer()
+        self._probes = probes or Probes()
         self._names = ["", *services]
         for register in services.values():
             register(self._server)
@@ -121,10 +123,12 @@ class RpcServer:
     async def set_serving(self, is_serving: bool) -> None:
         for name in self._names:
             await self._health.set(name, SERVING if is_serving else NOT_SERVING)
+        await self._probes.set_ready(is_serving)
 
     async def stop(self, grace_s: float, notice_s: float = 0.0) -> None:
         """NOT_SERVING; after `notice_s`, in which who sends calls here may hear of it, no new calls; then running ones
         may take `grace_s` to end."""
+        await self._probes.set_ready(False)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(notice_s)
         await self._server.stop(grace_s)

@@ -2,7 +2,8 @@
 
 A request is checked from outside in: origin, room, size; then its route answers. An AttuneError leaves in the form that
 the door gives errors. A request has `timeout_s` until its answer begins; an answer that is a stream bounds itself.
-Nothing a request holds is logged. GET /v1/health says whether the door serves.
+Nothing a request holds is logged. With tracing on a request has a span, below the one that its headers name. GET
+/v1/health says whether the door serves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from attune.domain.errors import AttuneError, DeadlineExceeded, InvalidInput, PermissionDenied, QueueFull
+from attune.platform import tracing
 from attune.platform.deadline import set_deadline
 from attune.platform.web.refusals import refused
 from attune.platform.web.settings import HttpLimits
@@ -31,6 +33,7 @@ BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 RETRY_AFTER_S = 1.0
 CALLER_GONE = 499
 """The status under which a request is measured whose caller went before the answer; nobody is sent it."""
+HEALTH = "/v1/health"
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -90,7 +93,7 @@ class HttpServer:
         }
         self._is_serving = False
         app = web.Application(middlewares=[self._serve], client_max_size=limits.max_body_bytes)
-        app.add_routes([*routes, web.get("/v1/health", self._health)])
+        app.add_routes([*routes, web.get(HEALTH, self._health)])
         app.on_response_prepare.append(self._begin)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=limits.grace_s, logger=log, handler_cancellation=cancels
@@ -129,8 +132,8 @@ class HttpServer:
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Around every request: an answer of one form and in time, and the measure."""
-        started, status = time.monotonic(), 500
+        """Around every request: an answer of one form and in time, the measure, and the trace."""
+        started, status, span = time.monotonic(), 500, _begin_span(request)
         try:
             response = await self._answer(request, handler)
             status = response.status
@@ -139,10 +142,8 @@ class HttpServer:
             status = CALLER_GONE
             raise
         finally:
-            route = request.match_info.route.resource
-            self._metrics.duration.labels(route.canonical if route else "other", str(status)).observe(
-                time.monotonic() - started
-            )
+            self._metrics.duration.labels(_route(request), str(status)).observe(time.monotonic() - started)
+            _end_span(span, status)
 
     async def _begin(self, request: web.Request, response: web.StreamResponse) -> None:
         """Before the first byte of an answer: what browsers must be told, and the end of the wait for it."""
@@ -191,3 +192,25 @@ class HttpServer:
     async def _health(self, request: web.Request) -> web.Response:
         said = "SERVING" if self._is_serving else "NOT_SERVING"
         return web.json_response({"status": said}, status=200 if self._is_serving else 503)
+
+
+def _route(request: web.Request) -> str:
+    """As it was declared, so that there are no more of them than routes."""
+    route = request.match_info.route.resource
+    return route.canonical if route else "other"
+
+
+def _begin_span(request: web.Request) -> tracing.Span:
+    """That of a request to a route of the door, current in the task of the request."""
+    route = _route(request)
+    if not tracing.is_on() or route in (HEALTH, "other"):
+        return tracing.UNTRACED
+    attributes = {"http.request.method": request.method, "http.route": route}
+    return tracing.begin_call(f"{request.method} {route}", request.headers, attributes, may_begin=True)
+
+
+def _end_span(span: tracing.Span, status: int) -> None:
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        tracing.fail(span, str(status))
+    span.end()

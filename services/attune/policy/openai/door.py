@@ -18,11 +18,11 @@ from aiohttp import web
 
 from attune.domain.access import Identity, Scope
 from attune.domain.errors import AttuneError, RevisionUnknown
-from attune.modeling.loading import LoadedPolicy
 from attune.modeling.revisions import LoadedRevisions
 from attune.platform.access.keys import KeyStore
 from attune.platform.web.bodies import json_of
 from attune.platform.web.server import within
+from attune.policy.engines import Policy
 from attune.policy.openai.answers import COMPLETION_IDS, GENERATION_ID, REQUEST_ID, REVISION, Answers, headers_of
 from attune.policy.openai.models import listed
 from attune.policy.openai.refusals import error_body
@@ -41,7 +41,7 @@ class OpenAiDoor:
         self,
         writer: Writer,
         reader: Reader,
-        revisions: LoadedRevisions[LoadedPolicy],
+        revisions: LoadedRevisions[Policy],
         create_time: Callable[[str], float],
         *,
         keys: KeyStore,

@@ -66,7 +66,7 @@ async def test_commits_keep_their_distance_and_share_what_comes_between(
     log: MemoryEventLog, gated: GatedProducer
 ) -> None:
     gated.gate.set()
-    async with Acceptor(gated, commit_interval_s=0.2) as acceptor:
+    async with Acceptor(gated, pace=lambda: 0.2) as acceptor:
         started = asyncio.get_running_loop().time()
         await outcome_of(acceptor, an_event(0))
         assert asyncio.get_running_loop().time() - started < 0.2
@@ -173,7 +173,7 @@ async def test_an_event_the_log_does_not_answer_for_is_told_so_and_may_still_be_
 
 
 async def test_leaving_drains_the_queue_and_then_refuses(log: MemoryEventLog, gated: GatedProducer) -> None:
-    async with Acceptor(gated, commit_interval_s=60.0) as acceptor:
+    async with Acceptor(gated, pace=lambda: 60.0) as acceptor:
         first = submit(acceptor, an_event(99))
         await eventually(gated.is_writing.is_set)
         others = submit(acceptor, *(an_event(number) for number in range(20)))
@@ -186,7 +186,7 @@ async def test_leaving_drains_the_queue_and_then_refuses(log: MemoryEventLog, ga
 
 async def test_ids_are_forgotten_from_the_oldest_on(gated: GatedProducer) -> None:
     gated.gate.set()
-    async with Acceptor(gated, remembered_events=2, commit_interval_s=0.0) as acceptor:
+    async with Acceptor(gated, remembered_events=2) as acceptor:
         for number in (1, 2, 1, 3):
             await outcome_of(acceptor, an_event(number))
         assert (await outcome_of(acceptor, an_event(1))).repeated_event is True
@@ -232,7 +232,7 @@ async def test_a_full_disk_refuses_and_a_freed_one_accepts(tmp_path: Path) -> No
 
     async def sent(log: SqliteEventLog, numbers: Iterable[int]) -> dict[int, Outcome]:
         producer = log.producer(Topic.FEEDBACK)
-        async with Acceptor(producer, commit_interval_s=0.0) as acceptor:
+        async with Acceptor(producer) as acceptor:
             found = {number: await outcome_of(acceptor, events[number]) for number in numbers}
         producer.close()
         return found

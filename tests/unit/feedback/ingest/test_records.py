@@ -9,12 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.domain.made import events, times
 
+TRACED = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2)]
+
 
 @given(st.lists(events(), min_size=1, max_size=5), times)
 def test_a_record_is_the_batch_of_its_events(sent: list[FeedbackEvent], accept_time: float) -> None:
     (value,) = records([event.to_proto().SerializeToString() for event in sent], accept_time)
     accepted = [AcceptedFeedback(event, accept_time) for event in sent]
     assert [AcceptedFeedback.from_proto(one) for one in events_pb2.FeedbackBatch.FromString(value).events] == accepted
+    assert value == events_pb2.FeedbackBatch(events=[one.to_proto() for one in accepted]).SerializeToString()
+
+
+@given(st.lists(st.tuples(events(), st.sampled_from(["", *TRACED])), min_size=1, max_size=5))
+def test_each_event_keeps_the_trace_that_it_came_in(sent: list[tuple[FeedbackEvent, str]]) -> None:
+    wires = [event.to_proto().SerializeToString() for event, _ in sent]
+    (value,) = records(wires, 1.0, [traceparent for _, traceparent in sent])
+    accepted = [AcceptedFeedback(event, 1.0, traceparent) for event, traceparent in sent]
     assert value == events_pb2.FeedbackBatch(events=[one.to_proto() for one in accepted]).SerializeToString()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
+from itertools import count
 
 from attune.api.events.v1 import events_pb2
 from attune.domain.feedback import AcceptedFeedback, Rating
@@ -33,18 +35,24 @@ class Clock:
 
 
 class Feed:
-    """Writes to the topics as policy and ingest do."""
+    """Writes to the topics as policy and ingest do, each entry in a trace of its own, a repeated one too."""
 
     def __init__(self, log: Log) -> None:
+        self._traces = count(1)
         self.generations, self.feedback = log.producer(Topic.GENERATIONS), log.producer(Topic.FEEDBACK)
 
     def generation(self, *args: object, **kwargs: object) -> None:
-        batch = events_pb2.GenerationBatch(generations=[a_generation(*args, **kwargs).to_proto()])  # type: ignore[arg-type]
+        generation = replace(a_generation(*args, **kwargs), traceparent=self._traceparent())  # type: ignore[arg-type]
+        batch = events_pb2.GenerationBatch(generations=[generation.to_proto()])
         self.generations.append([batch.SerializeToString()])
 
     def event(self, *args: object, **kwargs: object) -> None:
-        accepted = AcceptedFeedback(an_event(*args, **kwargs), NOON_S)  # type: ignore[arg-type]
+        accepted = AcceptedFeedback(an_event(*args, **kwargs), NOON_S, self._traceparent())  # type: ignore[arg-type]
         self.feedback.append([events_pb2.FeedbackBatch(events=[accepted.to_proto()]).SerializeToString()])
+
+    def _traceparent(self) -> str:
+        number = next(self._traces)
+        return f"00-{number:032x}-{number:016x}-01"
 
     def anything(self, dice: random.Random, entries: int) -> None:
         """Generations and events that join, wait, repeat, contradict and change their mind."""

@@ -37,6 +37,7 @@ from feedback_samples import (
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from support.eventually import eventually_sync
+from support.tracing import links_of, recorded
 from unit.feedback.join.consuming import Clock, Feed, a_consumer, drain
 
 
@@ -228,3 +229,44 @@ def test_a_join_killed_again_and_again_ends_with_the_same_rows(tmp_path: Path) -
     assert rows_of(engine) == rows_of(whole)
     engine.dispose()
     whole.dispose()
+
+
+def test_an_example_holds_the_traces_of_its_event_and_generation_whichever_came_first(
+    log: MemoryEventLog, new_engine: Callable[[str], Engine], clock: Clock
+) -> None:
+    feed, engine = Feed(log), new_engine("waits")
+    feed.event(1)
+    consumer = a_consumer(log, engine, clock)
+    drain(consumer)
+    assert Reader(engine).state_counts() == {FeedbackState.PENDING: 1}
+    feed.generation()
+    drain(consumer)
+    drain(a_consumer(log, new_engine("at_once")))
+    for name in ("waits", "at_once"):
+        (example,) = Reader(new_engine(name)).examples(0, 10, 0).examples
+        assert example.feedback_traceparent == f"00-{1:032x}-{1:016x}-01"
+        assert list(example.generation_traceparents) == [f"00-{2:032x}-{2:016x}-01"]
+
+
+def test_a_generation_that_is_recorded_again_in_another_trace_is_the_same(
+    log: MemoryEventLog, engine: Engine, clock: Clock
+) -> None:
+    feed, registry = Feed(log), CollectorRegistry()
+    feed.generation()
+    feed.generation()
+    drain(a_consumer(log, engine, clock, registry=registry))
+    assert registry.get_sample_value("attune_join_events_total", {"result": "generation_duplicate"}) == 1
+    assert log.consumer(Topic.DEAD_LETTERS).read(0, 0) == []
+
+
+def test_a_batch_has_a_span_that_links_to_what_it_brought_together(
+    log: MemoryEventLog, engine: Engine, clock: Clock
+) -> None:
+    feed = Feed(log)
+    feed.generation()
+    feed.event(1)
+    feed.event(2, Rating(completion(99), 1.0))
+    with recorded() as spans:
+        drain(a_consumer(log, engine, clock))
+    linked = {link for span in spans.named("join") for link in links_of(span)}
+    assert linked == {f"00-{n:032x}-{n:016x}-01" for n in (1, 2, 3)}

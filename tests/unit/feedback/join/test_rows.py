@@ -8,7 +8,7 @@ import pytest
 from attune.api.types.v1 import examples_pb2
 from attune.domain.examples import Example
 from attune.domain.feedback import Comparison, FeedbackState
-from attune.domain.generations import Generation
+from attune.domain.generations import Generation, RevisionSpan
 from attune.feedback.join.rows import (
     DAY_US,
     GenerationRow,
@@ -59,6 +59,17 @@ def test_a_generation_keeps_texts_and_revisions_and_no_tokens() -> None:
     assert len(row.content) < 400
     stub = tombstone(row)
     assert (stub.content, stub.subject_id, stub.prompt_hash, stub.is_erased) == (b"", "", b"", True)
+
+
+def test_an_engine_that_changed_its_weights_meanwhile_leaves_all_who_wrote() -> None:
+    generation = a_generation(1, texts=("yes", "no"))
+    whole, other = generation.completions
+    spans = tuple(RevisionSpan(f"policies/support/revisions/{n}", n - 1, 1) for n in (1, 2, 3))
+    row = generation_row(replace(generation, completions=(whole, replace(other, spans=spans))), NOON_US)
+    one, two = examples_pb2.Example.FromString(row.content).completions
+    assert (one.revision, list(one.later_revisions)) == (whole.spans[0].revision, [])
+    names = [span.revision for span in spans]
+    assert [two.revision, *two.later_revisions] == names
 
 
 def test_prompts_that_differ_in_spacing_and_case_have_one_hash() -> None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import fsspec
 import pytest
 from attune.domain.revisions import ModelName
 from attune.platform.registry.registry import Registry
+from support.s3 import S3Server
 
 
-@pytest.fixture(params=["directory", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where a registry is. The one in memory stands for stores that are not a directory; it cannot take threads."""
+@pytest.fixture(params=["directory", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a registry is: in a folder, and on an S3 server."""
     if request.param == "directory":
-        yield str(tmp_path / "registry")
-        return
-    location = f"memory://{uuid.uuid4().hex}"
-    yield location
-    filesystem, root = fsspec.core.url_to_fs(location)
-    if filesystem.exists(root):
-        filesystem.rm(root, recursive=True)
+        return str(tmp_path / "registry")
+    return request.getfixturevalue("s3_url")
+
+
+@pytest.fixture
+def s3_url(s3: S3Server) -> str:
+    """A registry on an S3 server."""
+    return f"s3://{s3.new_bucket()}/registry"
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,13 +237,13 @@ def test_a_move_during_a_take_over_is_kept_or_its_trainer_is_told(url: str, mode
     raise AssertionError("a take-over has no end")
 
 
-def test_threads_of_one_trainer_may_move_at_once(tmp_path: Path, model: ModelName) -> None:
-    line = Line(Storage(str(tmp_path)), model)
+def test_threads_of_one_trainer_may_move_at_once(url: str, model: ModelName) -> None:
+    line = Line(Storage(url), model)
     epoch = line.take()
     positions: list[tuple[int, int]] = []
 
     def move(first: int) -> None:
-        own = Line(Storage(str(tmp_path)), model)
+        own = Line(Storage(url), model)
         positions.extend(own.move(first + turn, epoch).position for turn in range(10))
 
     threads = [threading.Thread(target=move, args=(100 * index,)) for index in range(1, 5)]
@@ -280,9 +279,9 @@ MOVE_FOREVER = """
 """
 
 
-def test_a_real_process_stopped_at_random_is_deposed(tmp_path: Path, model: ModelName) -> None:
-    line = Line(Storage(str(tmp_path)), model)
-    command = [sys.executable, "-c", textwrap.dedent(MOVE_FOREVER), str(tmp_path)]
+def test_a_real_process_stopped_at_random_is_deposed(url: str, model: ModelName) -> None:
+    line = Line(Storage(url), model)
+    command = [sys.executable, "-c", textwrap.dedent(MOVE_FOREVER), url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         for _ in range(30):
             last = int(child.stdout.readline())

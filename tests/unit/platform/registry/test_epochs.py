@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
-from attune.domain.errors import EpochSuperseded, InvalidInput
+from attune.domain.errors import ConfigurationInvalid, EpochSuperseded, InvalidInput
 from attune.domain.revisions import ModelName
 from attune.platform.registry.epochs import Epochs
 from attune.platform.registry.storage import Storage
@@ -45,13 +44,13 @@ def test_only_the_newest_epoch_passes(epochs: Epochs) -> None:
         epochs.check(REWARD, 0)
 
 
-def test_takers_at_once_never_share_a_number(tmp_path: Path) -> None:
+def test_takers_at_once_never_share_a_number(url: str) -> None:
     barrier = threading.Barrier(6)
     taken: list[int] = []
     superseded: list[EpochSuperseded] = []
 
     def take(name: str) -> None:
-        epochs = Epochs(Storage(str(tmp_path)))
+        epochs = Epochs(Storage(url))
         barrier.wait()
         for _ in range(5):
             try:
@@ -67,5 +66,18 @@ def test_takers_at_once_never_share_a_number(tmp_path: Path) -> None:
     assert len(taken) == len(set(taken))
     assert len(taken) + len(superseded) == 30
     # Whoever holds the newest number holds it for both.
-    epochs = Epochs(Storage(str(tmp_path)))
+    epochs = Epochs(Storage(url))
     assert epochs.newest(POLICY) == epochs.newest(REWARD) == max(taken)
+
+
+class CarelessStorage(Storage):
+    """Storage that overwrites what should be created once, as a store does that ignores If-None-Match."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        self.remove(path)
+        return super().create(path, data)
+
+
+def test_a_store_that_creates_twice_makes_no_leader(url: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match="twice"):
+        Epochs(CarelessStorage(url)).take([POLICY], "me")

@@ -155,8 +155,9 @@ def test_a_publication_cut_short_anywhere_is_completed_by_another(
         assert registry.resolve(model, "latest") == model.revision(1)
 
 
-def test_two_writers_of_one_number_make_one_whole_revision(tmp_path: Path, model: ModelName, folder: Folder) -> None:
-    url = str(tmp_path / "registry")
+def test_two_writers_of_one_number_make_one_whole_revision(
+    url: str, tmp_path: Path, model: ModelName, folder: Folder
+) -> None:
     epoch = Registry(url).take_epoch([model], "me")
     sources = [folder(f"weights {index} " * 10_000) for index in range(4)]
     barrier = threading.Barrier(4)
@@ -282,9 +283,9 @@ def test_a_manifest_of_another_revision_is_refused(registry: Registry, model: Mo
 
 
 def test_a_download_keeps_what_is_whole_and_replaces_what_is_not(
-    model: ModelName, folder: Folder, tmp_path: Path
+    s3_url: str, model: ModelName, folder: Folder, tmp_path: Path
 ) -> None:
-    registry = Registry(f"memory://{tmp_path.name}")
+    registry = Registry(s3_url)
     epoch = registry.take_epoch([model], "me")
     registry.publish(model.revision(1), folder("weights"), epoch=epoch)
     fetched = registry.fetch(model.revision(1), tmp_path / "cache")
@@ -293,6 +294,21 @@ def test_a_download_keeps_what_is_whole_and_replaces_what_is_not(
     assert registry.fetch(model.revision(1), tmp_path / "cache") == fetched
     assert contents(fetched)["model.safetensors"] == "weights"
     assert (fetched / "config.json").stat().st_ino == kept
+
+
+def test_downloads_of_models_lie_apart_and_those_no_longer_needed_are_forgotten(
+    s3_url: str, model: ModelName, folder: Folder, tmp_path: Path
+) -> None:
+    registry, reward, cache = Registry(s3_url), ModelName("rewards", "support"), tmp_path / "cache"
+    epoch = registry.take_epoch([model, reward], "me")
+    names = [model.revision(1), model.revision(2), model.revision(3), reward.revision(1)]
+    for name in names:
+        registry.publish(name, folder(str(name)), epoch=epoch)
+    registry.forget(model, cache, keep=[])
+    fetched = {name: registry.fetch(name, cache) for name in names}
+    assert {name: contents(place)["model.safetensors"] for name, place in fetched.items()} == {n: str(n) for n in names}
+    registry.forget(model, cache, keep=[1, 3])
+    assert [name for name, place in fetched.items() if not place.exists()] == [model.revision(2)]
 
 
 def test_selectors(registry: Registry, model: ModelName, folder: Folder) -> None:

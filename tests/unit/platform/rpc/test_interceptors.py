@@ -10,10 +10,11 @@ import grpc
 import pytest
 from attune.api.inference.v2 import inference_pb2, inference_pb2_grpc
 from attune.api.policy.v1 import policy_pb2
-from attune.api.reward.v1 import reward_pb2
+from attune.api.reward.v1 import reward_pb2, reward_pb2_grpc
 from attune.client.errors import error_of_call
 from attune.domain.access import ANYBODY, Scope
 from attune.domain.errors import AttuneError, InvalidInput, QueueFull
+from attune.platform import tracing
 from attune.platform.access.keys import KeyStore, new_key, write_keys
 from attune.platform.access.settings import Access
 from attune.platform.deadline import remaining_s
@@ -23,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 from support.eventually import eventually
+from support.tracing import recorded, trace_of, traceparent_of
 from unit.platform.rpc.echo import SERVICE, STREAM_SERVICE, Echo, StreamBehaviour, echo
 
 METHOD = f"/{SERVICE}/Score"
@@ -297,3 +299,56 @@ async def test_probes_and_reflection_need_no_key(keys: Access) -> None:
         async for response in stub.ServerReflectionInfo(iter([asked]), timeout=5):
             assert response.list_services_response.service
             break
+
+
+TRACEPARENT = f"00-{0xA:032x}-{0xB:016x}-01"
+
+
+async def test_a_call_has_a_span_in_the_trace_of_its_caller() -> None:
+    async def traced(request, context) -> reward_pb2.ScoreResponse:
+        return reward_pb2.ScoreResponse(revision=tracing.traceparent())
+
+    with recorded() as spans:
+        async with echo(traced, scope=Scope.SCORE) as running:
+            stub = reward_pb2_grpc.RewardServiceStub(running.channel)
+            metadata = (("traceparent", TRACEPARENT),)
+            inside = (await stub.Score(reward_pb2.ScoreRequest(), timeout=5, metadata=metadata)).revision
+            await running.score()
+        first, second = spans.named(METHOD.removeprefix("/"))
+    assert inside == traceparent_of(first)
+    assert trace_of(first) == 0xA != trace_of(second)
+    assert first.attributes is not None
+    assert first.attributes["rpc.response.status_code"] == "OK"
+
+
+async def test_a_refused_call_is_no_fault_and_an_unexpected_failure_is_one() -> None:
+    async def fails(request, context) -> reward_pb2.ScoreResponse:
+        raise errors.pop()
+
+    errors = [RuntimeError("secret"), InvalidInput("secret")]
+    with recorded() as spans:
+        async with echo(fails, scope=Scope.SCORE) as running:
+            for _ in range(2):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await running.score()
+    refused, failed = spans.all()
+    assert (refused.status.is_unset, failed.status.description) == (True, "INTERNAL")
+    assert "secret" not in refused.to_json() + failed.to_json()
+
+
+async def test_a_stream_has_a_span_for_as_long_as_it_goes() -> None:
+    async def stream(request, context):
+        yield policy_pb2.GenerateStreamResponse(generation_id=tracing.traceparent())
+        yield policy_pb2.GenerateStreamResponse(generation_id=tracing.traceparent())
+
+    with recorded() as spans:
+        async with echo(answer, stream, scope=Scope.GENERATE) as running:
+            inside = {response.generation_id async for response in running.stream()}
+        assert inside == {traceparent_of(spans.one(STREAM_METHOD.removeprefix("/")))}
+
+
+async def test_who_polls_a_control_port_makes_no_traces() -> None:
+    with recorded() as spans:
+        async with echo(answer, scope=Scope.CONTROL) as running:
+            await running.score()
+    assert not spans.all()

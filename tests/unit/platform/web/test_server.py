@@ -25,6 +25,7 @@ from google.rpc import status_pb2
 from prometheus_client import CollectorRegistry
 from support.certificates import Authority
 from support.eventually import eventually
+from support.tracing import recorded, trace_of
 
 PAGE = "https://shop.example"
 
@@ -277,3 +278,18 @@ async def test_it_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
         with pytest.raises(aiohttp.ClientError):
             await caller.post()
         assert caller.door.reached == 1
+
+
+async def test_a_request_has_a_span_in_the_trace_its_headers_name_and_health_has_none(caller: Caller) -> None:
+    with recorded() as spans:
+        await caller.post(traceparent=f"00-{0xA:032x}-{0xB:016x}-01")
+        await caller.post(b"{")
+        async with caller.session.get(caller.url("/v1/health")):
+            pass
+        async with caller.session.get(caller.url("/nowhere")):
+            pass
+    answered, refused = spans.all()
+    assert {span.name for span in spans.all()} == {"POST /v1/echo"}
+    assert trace_of(answered) == 0xA != trace_of(refused)
+    assert [dict(s.attributes or {})["http.response.status_code"] for s in (answered, refused)] == [200, 400]
+    assert refused.status.is_unset

@@ -233,8 +233,8 @@ async def test_a_full_queue_is_a_rate_limit(door: Opened) -> None:
 
 
 async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_to_come_back(door: Opened) -> None:
-    door.server.engine._pace.saw_turn(100.0)  # seconds a token, of which the door gives 60 to a request
-    door.server.engine._pace.saw_end(1, 1)
+    door.server.engine._queue.pace.saw_turn(100.0)  # seconds a token, of which the door gives 60 to a request
+    door.server.engine._queue.pace.saw_end(1, 1)
     door.server.engine.pause("so that one waits")
     waiting = asyncio.create_task(chat(door))
     await eventually(lambda: door.server.engine.queued_completions == 1)

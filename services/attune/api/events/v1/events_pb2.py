@@ -27,7 +27,7 @@ from attune.api.types.v1 import generations_pb2 as attune_dot_api_dot_types_dot_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!attune/api/events/v1/events.proto\x12\x14\x61ttune.api.events.v1\x1a\"attune/api/types/v1/feedback.proto\x1a%attune/api/types/v1/generations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x0fGenerationBatch\x12\x34\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1f.attune.api.types.v1.Generation\"G\n\rFeedbackBatch\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.attune.api.events.v1.AcceptedFeedback\"v\n\x10\x41\x63\x63\x65ptedFeedback\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".attune.api.types.v1.FeedbackEvent\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa6\x01\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\r\n\x05value\x18\x07 \x01(\x0c\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!attune/api/events/v1/events.proto\x12\x14\x61ttune.api.events.v1\x1a\"attune/api/types/v1/feedback.proto\x1a%attune/api/types/v1/generations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x0fGenerationBatch\x12\x34\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1f.attune.api.types.v1.Generation\"G\n\rFeedbackBatch\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.attune.api.events.v1.AcceptedFeedback\"\x8b\x01\n\x10\x41\x63\x63\x65ptedFeedback\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".attune.api.types.v1.FeedbackEvent\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\"\xa6\x01\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\r\n\x05value\x18\x07 \x01(\x0c\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONBATCH']._serialized_end=238
   _globals['_FEEDBACKBATCH']._serialized_start=240
   _globals['_FEEDBACKBATCH']._serialized_end=311
-  _globals['_ACCEPTEDFEEDBACK']._serialized_start=313
-  _globals['_ACCEPTEDFEEDBACK']._serialized_end=431
-  _globals['_DEADLETTER']._serialized_start=434
-  _globals['_DEADLETTER']._serialized_end=600
+  _globals['_ACCEPTEDFEEDBACK']._serialized_start=314
+  _globals['_ACCEPTEDFEEDBACK']._serialized_end=453
+  _globals['_DEADLETTER']._serialized_start=456
+  _globals['_DEADLETTER']._serialized_end=622
 # @@protoc_insertion_point(module_scope)

@@ -24,12 +24,14 @@ class FeedbackBatch(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[AcceptedFeedback, _Mapping]]] = ...) -> None: ...
 
 class AcceptedFeedback(_message.Message):
-    __slots__ = ("event", "accept_time")
+    __slots__ = ("event", "accept_time", "traceparent")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_TIME_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     event: _feedback_pb2.FeedbackEvent
     accept_time: _timestamp_pb2.Timestamp
-    def __init__(self, event: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, event: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
     __slots__ = ("topic", "partition", "offset", "index", "reason", "detail", "value", "time")

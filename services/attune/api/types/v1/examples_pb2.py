@@ -27,7 +27,7 @@ from attune.api.types.v1 import prompts_pb2 as attune_dot_api_dot_types_dot_v1_d
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"attune/api/types/v1/examples.proto\x12\x13\x61ttune.api.types.v1\x1a\"attune/api/types/v1/feedback.proto\x1a!attune/api/types/v1/prompts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x11\x45xampleCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\"\xd7\x02\n\x07\x45xample\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\x06prompt\x18\x05 \x01(\x0b\x32\x1b.attune.api.types.v1.Prompt\x12;\n\x0b\x63ompletions\x18\x06 \x03(\x0b\x32&.attune.api.types.v1.ExampleCompletion\x12\x34\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x07 \x01(\x0b\x32\".attune.api.types.v1.FeedbackEvent\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fgeneration_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"attune/api/types/v1/examples.proto\x12\x13\x61ttune.api.types.v1\x1a\"attune/api/types/v1/feedback.proto\x1a!attune/api/types/v1/prompts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x11\x45xampleCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0flater_revisions\x18\x04 \x03(\t\"\x96\x03\n\x07\x45xample\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\x06prompt\x18\x05 \x01(\x0b\x32\x1b.attune.api.types.v1.Prompt\x12;\n\x0b\x63ompletions\x18\x06 \x03(\x0b\x32&.attune.api.types.v1.ExampleCompletion\x12\x34\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x07 \x01(\x0b\x32\".attune.api.types.v1.FeedbackEvent\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fgeneration_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x66\x65\x65\x64\x62\x61\x63k_traceparent\x18\n \x01(\t\x12\x1f\n\x17generation_traceparents\x18\x0b \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attune.api.types.v1.example
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXAMPLECOMPLETION']._serialized_start=163
-  _globals['_EXAMPLECOMPLETION']._serialized_end=226
-  _globals['_EXAMPLE']._serialized_start=229
-  _globals['_EXAMPLE']._serialized_end=572
+  _globals['_EXAMPLECOMPLETION']._serialized_end=251
+  _globals['_EXAMPLE']._serialized_start=254
+  _globals['_EXAMPLE']._serialized_end=660
 # @@protoc_insertion_point(module_scope)

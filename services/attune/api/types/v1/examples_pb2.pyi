@@ -12,17 +12,19 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExampleCompletion(_message.Message):
-    __slots__ = ("id", "text", "revision")
+    __slots__ = ("id", "text", "revision", "later_revisions")
     ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    LATER_REVISIONS_FIELD_NUMBER: _ClassVar[int]
     id: str
     text: str
     revision: str
-    def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
+    later_revisions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., revision: _Optional[str] = ..., later_revisions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Example(_message.Message):
-    __slots__ = ("sequence", "event_id", "app_id", "subject_id", "prompt", "completions", "feedback", "accept_time", "generation_time")
+    __slots__ = ("sequence", "event_id", "app_id", "subject_id", "prompt", "completions", "feedback", "accept_time", "generation_time", "feedback_traceparent", "generation_traceparents")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     APP_ID_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +34,8 @@ class Example(_message.Message):
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_TIME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_TRACEPARENTS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     event_id: str
     app_id: str
@@ -41,4 +45,6 @@ class Example(_message.Message):
     feedback: _feedback_pb2.FeedbackEvent
     accept_time: _timestamp_pb2.Timestamp
     generation_time: _timestamp_pb2.Timestamp
-    def __init__(self, sequence: _Optional[int] = ..., event_id: _Optional[str] = ..., app_id: _Optional[str] = ..., subject_id: _Optional[str] = ..., prompt: _Optional[_Union[_prompts_pb2.Prompt, _Mapping]] = ..., completions: _Optional[_Iterable[_Union[ExampleCompletion, _Mapping]]] = ..., feedback: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., generation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    feedback_traceparent: str
+    generation_traceparents: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence: _Optional[int] = ..., event_id: _Optional[str] = ..., app_id: _Optional[str] = ..., subject_id: _Optional[str] = ..., prompt: _Optional[_Union[_prompts_pb2.Prompt, _Mapping]] = ..., completions: _Optional[_Iterable[_Union[ExampleCompletion, _Mapping]]] = ..., feedback: _Optional[_Union[_feedback_pb2.FeedbackEvent, _Mapping]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., generation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., feedback_traceparent: _Optional[str] = ..., generation_traceparents: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -26,17 +26,17 @@ from attune.api.types.v1 import prompts_pb2 as attune_dot_api_dot_types_dot_v1_d
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%attune/api/types/v1/generations.proto\x12\x13\x61ttune.api.types.v1\x1a!attune/api/types/v1/prompts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x01\n\x12SamplingParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x18\n\x0b\x63ompletions\x18\x07 \x01(\rH\x05\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x0e\n\x0c_completions\"E\n\x0cRevisionSpan\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_token\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xb7\x01\n\nCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12\x38\n\rfinish_reason\x18\x05 \x01(\x0e\x32!.attune.api.types.v1.FinishReason\x12\x30\n\x05spans\x18\x06 \x03(\x0b\x32!.attune.api.types.v1.RevisionSpan\"\xe6\x02\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12+\n\x06prompt\x18\x04 \x01(\x0b\x32\x1b.attune.api.types.v1.Prompt\x12\x18\n\x10prompt_token_ids\x18\x05 \x03(\r\x12\x34\n\x0b\x63ompletions\x18\x06 \x03(\x0b\x32\x1f.attune.api.types.v1.Completion\x12\x10\n\x08revision\x18\x07 \x01(\t\x12\x39\n\x08sampling\x18\x08 \x01(\x0b\x32\'.attune.api.types.v1.SamplingParameters\x12-\n\x07purpose\x18\t \x01(\x0e\x32\x1c.attune.api.types.v1.Purpose\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04*I\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPURPOSE_USER\x10\x01\x12\x13\n\x0fPURPOSE_ROLLOUT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%attune/api/types/v1/generations.proto\x12\x13\x61ttune.api.types.v1\x1a!attune/api/types/v1/prompts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x01\n\x12SamplingParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x18\n\x0b\x63ompletions\x18\x07 \x01(\rH\x05\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x0e\n\x0c_completions\"E\n\x0cRevisionSpan\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_token\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xb7\x01\n\nCompletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12\x38\n\rfinish_reason\x18\x05 \x01(\x0e\x32!.attune.api.types.v1.FinishReason\x12\x30\n\x05spans\x18\x06 \x03(\x0b\x32!.attune.api.types.v1.RevisionSpan\"\xfb\x02\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12+\n\x06prompt\x18\x04 \x01(\x0b\x32\x1b.attune.api.types.v1.Prompt\x12\x18\n\x10prompt_token_ids\x18\x05 \x03(\r\x12\x34\n\x0b\x63ompletions\x18\x06 \x03(\x0b\x32\x1f.attune.api.types.v1.Completion\x12\x10\n\x08revision\x18\x07 \x01(\t\x12\x39\n\x08sampling\x18\x08 \x01(\x0b\x32\'.attune.api.types.v1.SamplingParameters\x12-\n\x07purpose\x18\t \x01(\x0e\x32\x1c.attune.api.types.v1.Purpose\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x0b \x01(\t*\x9a\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04*I\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPURPOSE_USER\x10\x01\x12\x13\n\x0fPURPOSE_ROLLOUT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attune.api.types.v1.generations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=998
-  _globals['_FINISHREASON']._serialized_end=1152
-  _globals['_PURPOSE']._serialized_start=1154
-  _globals['_PURPOSE']._serialized_end=1227
+  _globals['_FINISHREASON']._serialized_start=1019
+  _globals['_FINISHREASON']._serialized_end=1173
+  _globals['_PURPOSE']._serialized_start=1175
+  _globals['_PURPOSE']._serialized_end=1248
   _globals['_SAMPLINGPARAMETERS']._serialized_start=131
   _globals['_SAMPLINGPARAMETERS']._serialized_end=377
   _globals['_REVISIONSPAN']._serialized_start=379
@@ -44,5 +44,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETION']._serialized_start=451
   _globals['_COMPLETION']._serialized_end=634
   _globals['_GENERATION']._serialized_start=637
-  _globals['_GENERATION']._serialized_end=995
+  _globals['_GENERATION']._serialized_end=1016
 # @@protoc_insertion_point(module_scope)

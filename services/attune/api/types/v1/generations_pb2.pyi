@@ -78,7 +78,7 @@ class Completion(_message.Message):
     def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., spans: _Optional[_Iterable[_Union[RevisionSpan, _Mapping]]] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("id", "app_id", "subject_id", "prompt", "prompt_token_ids", "completions", "revision", "sampling", "purpose", "create_time")
+    __slots__ = ("id", "app_id", "subject_id", "prompt", "prompt_token_ids", "completions", "revision", "sampling", "purpose", "create_time", "traceparent")
     ID_FIELD_NUMBER: _ClassVar[int]
     APP_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class Generation(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     app_id: str
     subject_id: str
@@ -99,4 +100,5 @@ class Generation(_message.Message):
     sampling: SamplingParameters
     purpose: Purpose
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., app_id: _Optional[str] = ..., subject_id: _Optional[str] = ..., prompt: _Optional[_Union[_prompts_pb2.Prompt, _Mapping]] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., completions: _Optional[_Iterable[_Union[Completion, _Mapping]]] = ..., revision: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParameters, _Mapping]] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, id: _Optional[str] = ..., app_id: _Optional[str] = ..., subject_id: _Optional[str] = ..., prompt: _Optional[_Union[_prompts_pb2.Prompt, _Mapping]] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., completions: _Optional[_Iterable[_Union[Completion, _Mapping]]] = ..., revision: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParameters, _Mapping]] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...

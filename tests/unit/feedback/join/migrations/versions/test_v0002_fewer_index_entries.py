@@ -1,4 +1,4 @@
-"""The second migration ends at what tables.py says, keeps what an older join has written, and has no way back."""
+"""The second migration keeps what an older join has written, and has no way back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from attune.api.types.v1 import feedback_pb2
 from attune.domain.feedback import FeedbackEvent
 from attune.feedback.join import tables
@@ -18,12 +16,6 @@ from attune.feedback.join.store import Store
 from feedback_samples import FEEDBACK, LIMITS, rows_of
 from sqlalchemy import Engine, MetaData, Table, insert, select
 from unit.feedback.join.logs import a_log
-
-
-def test_it_ends_at_the_tables_of_the_code(bare_engine: Engine, upgrade: Callable[[str], None]) -> None:
-    upgrade("head")
-    with bare_engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 
 
 def test_there_is_no_way_back(upgrade: Callable[[str], None], downgrade: Callable[[str], None]) -> None:
@@ -39,7 +31,7 @@ def test_rows_of_an_older_join_become_those_of_this_one(
     Store(written, LIMITS, FEEDBACK).commit(a_log(random.Random(4), 200), [])
     upgrade("0001")
     _write_as_before(written, bare_engine)
-    upgrade("0002")
+    upgrade("head")
     before, after = rows_of(written), rows_of(bare_engine)
     assert len(before["mentions"]) > 1
     assert after == before
@@ -60,7 +52,8 @@ def _write_as_before(source: Engine, target: Engine) -> None:
             here = tables.feedback.c.event_id == row.key.id
             values = read.execute(select(tables.feedback).where(here)).one()._asdict()
             whole = {"opinion_key": event.opinion_key, "body": row.body}
-            write.execute(insert(tables.feedback), [values | whole])
+            old = Table("feedback", MetaData(), autoload_with=target)
+            write.execute(insert(old), [{c.name: (values | whole)[c.name] for c in old.c}])
             key = {"event_id": row.key.id, "app_id": row.key.app_id, "day": values["day"]}
             mentions += [key | {"generation_id": named.id} for named in said_by(event).generations]
         write.execute(insert(tables.mentions), mentions)

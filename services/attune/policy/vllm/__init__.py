@@ -1,0 +1,1 @@
+"""The engine of vLLM, for a policy server that runs in an environment with vLLM."""
