@@ -63,20 +63,20 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def process(command: list[str], address: str) -> Iterator[int]:
-    """A server as a child process; yields its pid once its port answers."""
+def process(command: list[str], address: str, start_s: float = START_S) -> Iterator[int]:
+    """A server as a child process; yields its pid once its port answers, within `start_s`."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        _until_listening(child, address)
+        _until_listening(child, address, start_s)
         yield child.pid
     finally:
         child.terminate()
         child.wait(START_S)
 
 
-def _until_listening(child: subprocess.Popen[bytes], address: str) -> None:
+def _until_listening(child: subprocess.Popen[bytes], address: str, start_s: float) -> None:
     host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + start_s
     while True:
         try:
             socket.create_connection((host, int(port)), 1.0).close()

@@ -26,7 +26,7 @@ class EngineLimits:
     running: int = 96
     queued: int = 1024
     stream_tokens: int = 8
-    stream_s: float = 0.015
+    stream_s: float = 0.05
     nice: int = 0
 
 

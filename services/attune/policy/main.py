@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import torch
+import uvloop
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.access import Scope
@@ -53,9 +54,10 @@ from attune.policy.writer import Writer
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.policy.v1.PolicyService"
 CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
+new_loop = uvloop.new_event_loop
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may keep the interpreter from another. A turn of the engine asks for it again after each of its
-hundreds of operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded."""
+operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded."""
 
 
 async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
@@ -64,11 +66,12 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     measured = new_metrics()
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
     access = open_access(settings)
     async with AsyncExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "policy", measured))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
