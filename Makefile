@@ -1,6 +1,6 @@
 # Everything is done in .venv, which every target makes first. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image test-trl bench-ingest bench-ppo bench-scoring fuzz-ingest chaos-kafka lint types imports protos protos-check
+.PHONY: help install postgres vllm demo test e2e kafka test-kafka triton test-engines test-alerts test-prometheus chart test-chart test-image test-trl bench-ingest bench-generation bench-ppo bench-scoring bench-swap bench-overload fuzz-ingest chaos-kafka lint types imports protos protos-check
 
 PYTHON ?= python3
 VENV := .venv
@@ -88,6 +88,15 @@ bench-ppo: $(TRL)/installed ## Response tokens a second of whole PPO iterations,
 
 bench-scoring: install ## Pairs a second against a real Triton; ARGS="--help" tells the options.
 	$(QUIET) $(BIN)/python tests/benchmarks/scoring.py $(ARGS)
+
+bench-swap: install ## Swaps every 5 s under 64 live streams; ARGS="--seconds 30" makes it short.
+	$(QUIET) $(BIN)/python tests/benchmarks/swap.py $(ARGS)
+
+bench-overload: install ## Ten times what a policy server can do, and cancelled streams; ARGS="--help" tells the options.
+	$(QUIET) $(BIN)/python tests/benchmarks/overload.py $(ARGS)
+
+bench-generation: install ## Tokens a second against transformers and vLLM; ARGS="--peer transformers" leaves one out.
+	$(QUIET) $(BIN)/python tests/benchmarks/generation.py $(ARGS)
 
 fuzz-ingest: install ## 100,000 malformed requests over gRPC and HTTP; ARGS="--requests 1000" makes it short.
 	PYTHONPATH=tests:deploy/kafka $(BIN)/python -m fuzz.ingest $(ARGS)

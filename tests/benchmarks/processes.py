@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,12 @@ class Measured:
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def percentile_ms(seconds: Sequence[float], share: float) -> float:
+    """The share of the durations that is not longer, in milliseconds; NaN of none."""
+    ordered = sorted(seconds)
+    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else math.nan
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -56,20 +63,20 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def process(command: list[str], address: str) -> Iterator[int]:
-    """A server as a child process; yields its pid once its port answers."""
+def process(command: list[str], address: str, start_s: float = START_S) -> Iterator[int]:
+    """A server as a child process; yields its pid once its port answers, within `start_s`."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        _until_listening(child, address)
+        _until_listening(child, address, start_s)
         yield child.pid
     finally:
         child.terminate()
         child.wait(START_S)
 
 
-def _until_listening(child: subprocess.Popen[bytes], address: str) -> None:
+def _until_listening(child: subprocess.Popen[bytes], address: str, start_s: float) -> None:
     host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + start_s
     while True:
         try:
             socket.create_connection((host, int(port)), 1.0).close()
@@ -89,7 +96,7 @@ def measure(pid: int, load: Load, seconds: float, warm_up_s: float, senders: int
     children = [spawn.Process(target=run, args=(shared, count, stop, reports), daemon=True) for count in counts]
     for child in children:
         child.start()
-    _wait_for(lambda: all(count.value for count in counts), children)
+    wait_for(lambda: all(count.value for count in counts), START_S, "the load did not begin in time", children)
     time.sleep(warm_up_s)
     before, cpu_before, started = sum(c.value for c in counts), cpu_s(pid), time.monotonic()
     time.sleep(seconds)
@@ -98,30 +105,33 @@ def measure(pid: int, load: Load, seconds: float, warm_up_s: float, senders: int
     latencies: list[float] = []
     refused = 0
     for _ in children:
-        some, more = _received(reports, children)
+        some, more = received(reports, children)
         latencies, refused = latencies + [took for at, took in some if started <= at <= ended], refused + more
     for child in children:
         child.join()
     return Measured(after - before, cpu_after - cpu_before, ended - started, tuple(latencies), refused)
 
 
-def _received(reports: Any, children: list[Any]) -> tuple[list[tuple[float, float]], int]:
+def received(reports: Any, children: Sequence[Any]) -> Any:
+    """What one of the children puts there; SystemExit if one fails first."""
     while True:
         try:
             return reports.get(timeout=1.0)
         except queue.Empty:
-            _fail_if_dead(children)
+            fail_if_dead(children)
 
 
-def _wait_for(condition: Callable[[], bool], children: list[Any]) -> None:
-    deadline = time.monotonic() + START_S
+def wait_for(condition: Callable[[], bool], timeout_s: float, complaint: str, children: Sequence[Any] = ()) -> None:
+    """Returns once it is true; SystemExit if it is not in time, or if a child fails first."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        _fail_if_dead(children)
+        fail_if_dead(children)
         if time.monotonic() > deadline:
-            raise SystemExit("the load did not begin in time")
+            raise SystemExit(complaint)
         time.sleep(0.02)
 
 
-def _fail_if_dead(children: list[Any]) -> None:
+def fail_if_dead(children: Sequence[Any]) -> None:
+    """SystemExit if a child has failed."""
     if any(child.exitcode for child in children):
         raise SystemExit("a load process failed; what it said stands above")

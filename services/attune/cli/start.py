@@ -13,7 +13,7 @@ EXTRAS = {
         *("aiohttp", "alembic", "click", "fsspec", "grpc_reflection", "kafka", "opentelemetry"),
         *("prometheus_client", "pydantic", "rich", "sqlalchemy", "uvloop"),
     },
-    "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "models": {"huggingface_hub", "jinja2", "numba", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "triton": {"tritonclient"},
     "demo": {"matplotlib"},
 }

@@ -126,13 +126,15 @@ def _said(facts: Mapping[str, Any]) -> str:
     """Short facts, one a line; a revision in a list is its number."""
     shown = {key: value for key, value in facts.items() if key not in ONLY_IN_JSON}
     shown["lag_records"] = sum(topic["lag_records"] for topic in facts.get("topics", ()))
-    told = {key: _short(value) for key, value in shown.items() if value not in ("", 0, [], {})}
+    told = {key: _short(value) for key, value in shown.items() if value not in ("", 0, [], {}, None)}
     return "\n".join(text if key == "reason" else f"{key.replace('_', ' ')}: {text}" for key, text in told.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(str(item).rpartition("/")[2] for item in value)
+    if isinstance(value, dict) and "reason" in value:
+        return f"{value['revision'].rpartition('/')[2]}, {value['reason']}"
     if isinstance(value, dict):
         return ", ".join(f"{key.lower()} {count}" for key, count in value.items())
     return str(value)

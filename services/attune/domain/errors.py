@@ -102,9 +102,39 @@ class NoRevision(AttuneError):
 
 
 class CheckpointRefused(AttuneError):
-    """A model folder is truncated, of another shape, not finite, of another tokenizer, or not safetensors."""
+    """A model folder that cannot be used for a reason which has no row of its own below; the message says which."""
 
     status, reason = "FAILED_PRECONDITION", "CHECKPOINT_REFUSED"
+
+
+class CheckpointTruncated(CheckpointRefused):
+    """A file of weights is cut short, or is no safetensors file at all."""
+
+    reason = "CHECKPOINT_TRUNCATED"
+
+
+class CheckpointMisshapen(CheckpointRefused):
+    """Tensors are missing, unexpected, or of another shape than the model's configuration says."""
+
+    reason = "CHECKPOINT_MISSHAPEN"
+
+
+class CheckpointNotFinite(CheckpointRefused):
+    """Weights hold an infinity or NaN, or what the model computes does."""
+
+    reason = "CHECKPOINT_NOT_FINITE"
+
+
+class CheckpointPickled(CheckpointRefused):
+    """The weights are pickled, and reading a pickle would run what is in it."""
+
+    reason = "CHECKPOINT_PICKLED"
+
+
+class TokenizerDiffers(CheckpointRefused):
+    """The tokenizer is not the one in use, so that the same ids would mean other text."""
+
+    reason = "TOKENIZER_DIFFERS"
 
 
 class EngineUnavailable(AttuneError):

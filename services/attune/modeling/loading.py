@@ -5,7 +5,7 @@ tokenizer_config.json. Folders come from the registry, from disk or from the Hug
 the learner and the stages. Loaded models are in eval mode with every dropout at zero, so that old and new
 log-probabilities of one token differ by the weights alone, in train() too.
 
-Refused, whole, with CheckpointRefused and before anything else sees the weights: pickled weights, truncated files,
+Refused, whole, with a CheckpointRefused and before anything else sees the weights: pickled weights, truncated files,
 missing, unexpected or wrongly shaped tensors, numbers that are not finite, no tokenizer, a vocabulary larger than the
 embedding, another tokenizer than expected, and code from the hub.
 """
@@ -37,7 +37,15 @@ from transformers import (
     Qwen2Config,
 )
 
-from attune.domain.errors import CheckpointRefused, ConfigurationInvalid
+from attune.domain.errors import (
+    CheckpointMisshapen,
+    CheckpointNotFinite,
+    CheckpointPickled,
+    CheckpointRefused,
+    CheckpointTruncated,
+    ConfigurationInvalid,
+    TokenizerDiffers,
+)
 from attune.modeling.tokenizer import (
     add_missing_control_tokens,
     check_control_tokens,
@@ -172,9 +180,9 @@ def load_weights(auto_class: Any, folder_or_hub_id: str | Path, dtype: torch.dty
 
 
 def check_tokenizer_is(tokenizer: PreTrainedTokenizerBase, expected_hash: str | None, folder: str | Path) -> None:
-    """Raise CheckpointRefused unless the tokenizer has the expected hash (None expects nothing)."""
+    """Raise TokenizerDiffers unless the tokenizer has the expected hash (None expects nothing)."""
     if expected_hash is not None and (found := tokenizer_hash(tokenizer)) != expected_hash:
-        raise CheckpointRefused(
+        raise TokenizerDiffers(
             f"{folder} has another tokenizer ({found[:12]}) than the one in use ({expected_hash[:12]})"
         )
 
@@ -192,10 +200,10 @@ def check_vocabulary_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
 
 
 def check_finite(tensors: dict[str, torch.Tensor], folder: str | Path) -> None:
-    """Raise CheckpointRefused naming the first tensor that holds an infinity or NaN."""
+    """Raise CheckpointNotFinite naming the first tensor that holds an infinity or NaN."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointRefused(f"{folder}: {name} holds numbers that are not finite")
+            raise CheckpointNotFinite(f"{folder}: {name} holds numbers that are not finite")
 
 
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
@@ -271,8 +279,12 @@ def _refuse_pickle(folder: Path | None) -> None:
     if folder is None or any(folder.glob("*.safetensors")):
         return  # from the hub and beside safetensors, use_safetensors=True keeps pickles from being read
     pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES]
-    found = f"only {', '.join(sorted(pickles))}, and pickled weights are never loaded" if pickles else "no weights"
-    raise CheckpointRefused(f"{folder} has {found}; save the model as safetensors")
+    if pickles:
+        raise CheckpointPickled(
+            f"{folder} has only {', '.join(sorted(pickles))}, and pickled weights are never loaded; save the model as "
+            "safetensors"
+        )
+    raise CheckpointRefused(f"{folder} has no weights; save the model as safetensors")
 
 
 def _refuse_truncated(folder: Path | None) -> None:
@@ -282,7 +294,7 @@ def _refuse_truncated(folder: Path | None) -> None:
             with safe_open(path, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise CheckpointRefused(f"{path} is truncated or no safetensors file: {error}") from error
+            raise CheckpointTruncated(f"{path} is truncated or no safetensors file: {error}") from error
     if folder and not (folder / "config.json").is_file():
         raise CheckpointRefused(f"{folder} has no config.json")
     index = folder / "model.safetensors.index.json" if folder else None
@@ -300,7 +312,7 @@ def _check_report(report: dict[str, Any], source: str) -> None:
     ):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise CheckpointRefused(f"{source} {what} tensors: {shown}")
+            raise CheckpointMisshapen(f"{source} {what} tensors: {shown}")
 
 
 @contextmanager

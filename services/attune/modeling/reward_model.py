@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointMisshapen, CheckpointRefused
 from attune.modeling.batching import last_real_index, pad, position_ids
 from attune.modeling.loading import (
     check_finite,
@@ -166,7 +166,7 @@ def load_reward_model(
     try:
         model.head.load_state_dict(head)
     except RuntimeError as error:
-        raise CheckpointRefused(f"{folder}: the head does not fit the trunk") from error
+        raise CheckpointMisshapen(f"{folder}: the head does not fit the trunk") from error
     return LoadedRewardModel(
         model.to(device).eval(), tokenizer, max_context(trunk.config), normalisation, source_biases
     )

@@ -10,27 +10,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from transformers import PreTrainedTokenizerBase
 
+from attune.api.registry.v1 import registry_pb2
 from attune.domain.errors import (
     AttuneError,
+    CheckpointMisshapen,
+    CheckpointNotFinite,
+    CheckpointPickled,
     CheckpointRefused,
+    CheckpointTruncated,
     EngineUnavailable,
     InvalidInput,
     RegistryCorrupt,
     RevisionUnknown,
+    TokenizerDiffers,
 )
 from attune.domain.revisions import STABLE, AliasRecord, ModelName, RevisionName
+from attune.domain.times import to_timestamp
 from attune.modeling.revisions import Held, LoadedRevisions
 from attune.modeling.tokenizer import tokenizer_hash
 from attune.platform.registry.registry import Registry
 
 log = logging.getLogger(__name__)
+REFUSALS = (
+    CheckpointMisshapen,
+    CheckpointNotFinite,
+    CheckpointPickled,
+    CheckpointRefused,
+    CheckpointTruncated,
+    RegistryCorrupt,
+    RevisionUnknown,
+    TokenizerDiffers,
+)
+"""What a revision is refused for; each is counted from the start, so that no first increase is missed."""
 
 
 class Model(Protocol):
@@ -41,6 +62,23 @@ class Model(Protocol):
 
 
 M = TypeVar("M", bound=Model, covariant=True)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A revision that was not taken, why, and when in seconds since the epoch."""
+
+    name: str
+    error: AttuneError
+    time: float
+
+    def to_proto(self) -> registry_pb2.RefusedRevision:
+        return registry_pb2.RefusedRevision(
+            revision=self.name,
+            reason=self.error.reason,
+            message=self.error.message,
+            refuse_time=to_timestamp(self.time),
+        )
 
 
 class SwapMetrics:
@@ -63,7 +101,7 @@ class SwapMetrics:
         self.load_refused = Counter(
             f"{prefix}_load_refused", "Revisions refused, by reason", ["reason"], registry=registry
         )
-        for error in (CheckpointRefused, RegistryCorrupt, RevisionUnknown):
+        for error in REFUSALS:
             self.load_refused.labels(error.reason)
         self.torn_alias_files = Gauge(
             f"{prefix}_torn_alias_files", "Alias files ignored because they cannot be read", registry=registry
@@ -78,12 +116,13 @@ class SwapMetrics:
 
 
 class ServedRevisions(Generic[M]):
-    """`loaded` is what requests are answered from.
+    """`loaded` is what requests are answered from, `refused` the last revision that was not taken, until another is.
 
     `load` reads a revision's folder, whose tokenizer must have the given hash (None: any); `probe` computes once with
     what was loaded and raises CheckpointRefused if the numbers are not finite, or not what they must be. `cache` is a
     folder for what a remote registry sends, of which only what is in memory stays; `on_live` is awaited each time
-    another revision has become live; `activate` is as LoadedRevisions says.
+    another revision has become live; `activate` is as LoadedRevisions says; `watched` is entered while a revision is
+    made ready or its alias moves.
     """
 
     def __init__(
@@ -97,6 +136,7 @@ class ServedRevisions(Generic[M]):
         metrics: SwapMetrics,
         on_live: Callable[[], Awaitable[None]],
         activate: Callable[[Held[M]], None] | None = None,
+        watched: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.loaded: LoadedRevisions[M] = LoadedRevisions(str(model), self._load, self._exists, activate)
         self._registry = registry
@@ -106,7 +146,9 @@ class ServedRevisions(Generic[M]):
         self._cache = cache
         self._metrics = metrics
         self._on_live = on_live
+        self._watched = watched
         self._tokenizer_hash: str | None = None
+        self.refused: Refused | None = None
         metrics.torn_alias_files.set_function(lambda: registry.torn_alias_files)
 
     async def follow(self, record: AliasRecord) -> None:
@@ -115,7 +157,8 @@ class ServedRevisions(Generic[M]):
         EngineUnavailable while the engine is away: nothing is refused then, and whoever follows asks again."""
         name = str(self._model.revision(record.number))
         before = self.loaded.live
-        followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
+        with self._watched():
+            followed = await asyncio.to_thread(self.loaded.follow, record.alias, name)
         if followed.outcome == "unchanged":
             return
         if isinstance(followed.error, EngineUnavailable):
@@ -136,10 +179,16 @@ class ServedRevisions(Generic[M]):
     def preload(self, revision: str, epoch: int) -> float:
         """Loads a revision beside the live one; seconds it took. Blocks. Raises what LoadedRevisions.preload does."""
         try:
-            return self.loaded.preload(revision, epoch)
+            with self._watched():
+                return self.loaded.preload(revision, epoch)
         except (CheckpointRefused, RegistryCorrupt) as error:
             self._refused(revision, error)
             raise
+
+    @property
+    def torn_alias_files(self) -> int:
+        """How many alias files of the registry were ignored so far because they cannot be read."""
+        return self._registry.torn_alias_files
 
     def create_time(self, name: str) -> float:
         """When a revision was made, in seconds since the epoch. Blocks. RevisionUnknown; RegistryCorrupt."""
@@ -147,6 +196,7 @@ class ServedRevisions(Generic[M]):
 
     def _refused(self, name: str, error: AttuneError) -> None:
         self._metrics.load_refused.labels(error.reason).inc()
+        self.refused = Refused(name, error, time.time())
         log.error("%s is refused, %s serves on: %s", name, self.loaded.live or "nothing", error.message)
 
     def _load(self, name: str) -> M:
@@ -157,6 +207,7 @@ class ServedRevisions(Generic[M]):
         loaded = self._read(revision, folder, self._tokenizer_hash)
         self._probe(loaded, name)
         self._tokenizer_hash = self._tokenizer_hash or tokenizer_hash(loaded.tokenizer)
+        self.refused = None
         return loaded
 
     def _exists(self, name: str) -> bool:

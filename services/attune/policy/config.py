@@ -37,10 +37,11 @@ class EngineSettings(Section):
         1024, ge=1, description="Most completions of users that wait, and most of rollouts; more are refused."
     )
     stream_tokens: int = Field(8, ge=1, description="Most tokens that a stream holds back to send together.")
-    stream_s: float = Field(0.015, ge=0, description="Longest that it holds them back; 0: each token by itself.")
+    stream_s: float = Field(0.05, ge=0, description="Longest that it holds them back; 0: each token by itself.")
+    nice: int = Field(0, ge=0, le=19, description="Priority of the own engine below that of the doors (Linux).")
 
     def limits(self) -> EngineLimits:
-        return EngineLimits(self.running, self.queued, self.stream_tokens, self.stream_s)
+        return EngineLimits(self.running, self.queued, self.stream_tokens, self.stream_s, self.nice)
 
 
 class VllmSettings(Section):

@@ -46,7 +46,7 @@ class PolicyControlServicer(control_pb2_grpc.PolicyControlServiceServicer):
     async def GetStatus(
         self, request: control_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
     ) -> control_pb2.GetStatusResponse:
-        loaded = self._revisions.loaded
+        loaded, refused = self._revisions.loaded, self._revisions.refused
         return control_pb2.GetStatusResponse(
             policy=loaded.model_name,
             live_revision=loaded.live,
@@ -55,4 +55,6 @@ class PolicyControlServicer(control_pb2_grpc.PolicyControlServiceServicer):
             queued_completions=self._engine.queued_completions,
             paused=self._engine.pause_reason is not None,
             epoch=loaded.epoch,
+            refused=refused.to_proto() if refused else None,
+            torn_alias_files=self._revisions.torn_alias_files,
         )

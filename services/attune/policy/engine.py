@@ -2,8 +2,8 @@
 
 A generation is admitted as rows, one a completion, to the decoder of the revision it holds; several revisions decode
 side by side, turn by turn, so that a swap aborts nothing and one revision writes a whole completion. The queue says who
-goes first and who is refused. Every turn: take out what was cancelled, admit what fits, one step of each decoder,
-report. A stream is told of several tokens at once where they come fast.
+goes first and who is refused. Every turn: take out what was cancelled, admit what fits, one step of each decoder with
+what it takes in, report. A stream is told of several tokens at once where they come fast.
 
 The event loop submits and cancels; the thread reports tokens back in one call a turn. A failure in the thread ends the
 process: `run` raises it.
@@ -15,36 +15,45 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-
-import numpy as np
-import torch
+from pathlib import Path
 
 from attune.domain.errors import AttuneError, ServerUnavailable
-from attune.domain.generations import FinishReason
-from attune.modeling.loading import LoadedPolicy
-from attune.policy.decoder import Decoder
+from attune.domain.generations import FinishReason, Purpose, Sampling
+from attune.platform.priority import stand_behind
+from attune.policy.decoder import NOBODY, Decoder, Joining
+from attune.policy.engines import Policy
 from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job, Tokens, check_fits, tell
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.queue import JobQueue
-from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.sampling import RowSampling
+from attune.policy.stillness import Stillness
 from attune.policy.text import GrowingText
 
+ENGINE_THREAD = "attune-engine"
+"""What the thread is called in `top -H`, and torch's that work for it; the others of the process are the service."""
 Event = tuple[Job, Tokens | AttuneError]
 
 
 @dataclass
 class Row:
-    """A completion being written."""
+    """A completion being written; `reported` tokens of it have been told, the last at `report_time`."""
 
     job: Job
     index: int
     limit: int
+    eos_id: int
     stop_text: GrowingText | None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     reported: int = 0
     report_time: float = 0.0
+
+    def report(self, reason: FinishReason | None, now: float) -> Tokens:
+        """What is new since the last report."""
+        start, self.reported, self.report_time = self.reported, len(self.token_ids), now
+        return Tokens(self.index, tuple(self.token_ids[start:]), tuple(self.logprobs[start:]), reason)
 
 
 class Engine:
@@ -54,6 +63,7 @@ class Engine:
         self._limits = limits
         self._metrics = metrics
         self._queue = JobQueue(limits, metrics)
+        self.stillness = Stillness(metrics.frozen_s.observe)
         self._running: dict[str, tuple[Decoder, list[Row]]] = {}
         self._admitting: list[Job] = []
         self._changed = threading.Condition()
@@ -100,6 +110,14 @@ class Engine:
             self._queue.add(job)
             self._changed.notify()
 
+    def check_room(self, policy: Policy, sampling: Sampling, purpose: Purpose, deadline: float) -> None:
+        """As PolicyEngine says."""
+        with self._changed:
+            if self._is_closed:
+                raise ServerUnavailable("the engine has ended")
+            limit = min(sampling.max_tokens, policy.max_context)
+            self._queue.check_room(sampling.completions, limit, purpose, deadline)
+
     def _cancel(self, job: Job) -> None:
         with self._changed:
             job.is_cancelled = True
@@ -144,26 +162,32 @@ class Engine:
 
     def _decode(self, report: Callable[[list[Event]], None]) -> None:
         """Turns until closed."""
+        _name_thread(ENGINE_THREAD)
+        stand_behind(self._limits.nice)
         while True:
+            started, was_running = time.monotonic(), bool(self._running)
             admitted = self._wait_for_work()
             if admitted is None:
                 return
-            started, has_queue = time.monotonic(), self.queued_completions > 0
+            has_queue = self.queued_completions > 0
             events: list[Event] = []
             self._drop_cancelled()
-            for decoder, rows in list(self._running.values()):
-                if rows:
-                    self._take_in(rows, *decoder.step(), events)
             self._admitting = admitted
-            self._admit(self._in_time(admitted, events), events)
+            jobs = self._in_time(admitted, events)
+            joining = self._joining(jobs)
             self._admitting = []
+            tell(jobs, "prefill")
+            for name, (decoder, rows) in self._running.items():
+                if rows:
+                    self._take_in(rows, *decoder.step(joining.get(name, NOBODY)), events)
+            tell(jobs, "first token")
             self._running = {name: found for name, found in self._running.items() if found[1]}
             self.running_completions = sum(len(rows) for _, rows in self._running.values())
             self._metrics.running.set(self.running_completions)
-            if has_queue and self._running:
-                self._queue.pace.saw_turn(time.monotonic() - started)
             if events:
                 report(events)
+            if has_queue and was_running:
+                self._queue.pace.saw_turn(time.monotonic() - started)
 
     def _wait_for_work(self) -> list[Job] | None:
         """Jobs to admit now, once there is anything to do; None when closed."""
@@ -174,6 +198,7 @@ class Engine:
                 jobs = self._next_jobs()
                 if jobs or self._running:
                     return jobs
+                self.stillness.saw_idle()
                 self._changed.wait()
 
     def _next_jobs(self) -> list[Job]:
@@ -186,35 +211,26 @@ class Engine:
         events.extend(late.items())
         return [job for job in jobs if job not in late]
 
-    def _admit(self, jobs: list[Job], events: list[Event]) -> None:
-        """Prefills jobs, those of one revision together."""
+    def _joining(self, jobs: list[Job]) -> dict[str, Joining]:
+        """What each revision's decoder is to take in, its rows made."""
         by_revision: dict[str, list[Job]] = {}
         for job in jobs:
             by_revision.setdefault(job.held.name, []).append(job)
+        joining = {}
         for name, group in by_revision.items():
-            policy = group[0].held.model
-            pad_id = int(policy.tokenizer.pad_token_id)
-            decoder, rows = self._running.setdefault(name, (Decoder(policy.model, pad_id), []))
+            if name not in self._running:
+                self._running[name] = Decoder(group[0].held.model.model), []
             fresh = [_row(job, i) for job in group for i in range(job.sampling.completions)]
+            self._running[name][1].extend(fresh)
             source = [j for j, job in enumerate(group) for _ in range(job.sampling.completions)]
-            tell(group, "prefill")
-            tokens, logprobs = decoder.join([job.prompt_ids for job in group], source, _row_sampling(fresh, policy))
-            tell(group, "first token")
-            rows.extend(fresh)
-            self._take_in(rows, tokens, logprobs, events, first=len(rows) - len(fresh))
+            sampling = RowSampling.of([(row.job.sampling, row.index) for row in fresh])
+            joining[name] = Joining([job.prompt_ids for job in group], source, sampling)
+        return joining
 
-    def _take_in(
-        self,
-        rows: list[Row],
-        tokens: list[int],
-        logprobs: list[float],
-        events: list[Event],
-        first: int = 0,
-    ) -> None:
-        """Adds a token to rows[first:], reports, and lets finished rows leave."""
+    def _take_in(self, rows: list[Row], tokens: list[int], logprobs: list[float], events: list[Event]) -> None:
+        """Adds a token to each row, reports, and lets finished rows leave."""
         finished, now = [], time.monotonic()
-        for i, token, logprob in zip(range(first, len(rows)), tokens, logprobs, strict=True):
-            row = rows[i]
+        for i, (row, token, logprob) in enumerate(zip(rows, tokens, logprobs, strict=True)):
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             reason = _finish_reason(row, token)
@@ -222,8 +238,9 @@ class Engine:
                 finished.append(i)
                 self._queue.pace.saw_end(len(row.token_ids), row.limit)
             if reason is not None or (row.job.is_streaming and self._is_due(row, now)):
-                events.append((row.job, _report(row, reason, now)))
+                events.append((row.job, row.report(reason, now)))
         self._metrics.tokens.inc(len(tokens))
+        self.stillness.saw_tokens()
         self._leave(rows, finished)
 
     def _is_due(self, row: Row, now: float) -> bool:
@@ -250,32 +267,23 @@ def _deliver(events: list[Event]) -> None:
         job.events.put_nowait(event)
 
 
+def _name_thread(name: str) -> None:
+    """Names the calling thread and those that it will start, where the kernel lets it (Linux)."""
+    with suppress(OSError):
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+
+
 def _row(job: Job, index: int) -> Row:
-    stop = job.sampling.stop
-    return Row(job, index, job.limit, GrowingText(job.held.model.tokenizer, stop) if stop else None)
-
-
-def _row_sampling(rows: list[Row], policy: LoadedPolicy) -> RowSampling:
-    samplings = [row.job.sampling for row in rows]
-    device = policy.model.device
-    return RowSampling(
-        torch.tensor([s.temperature for s in samplings], dtype=torch.float32, device=device),
-        torch.tensor([s.top_p for s in samplings], dtype=torch.float32, device=device),
-        torch.tensor([s.top_k for s in samplings], dtype=torch.long, device=device),
-        np.array([stream_of(int(row.job.sampling.seed or 0), row.index) for row in rows], dtype=np.uint64),
-    )
+    policy, stop = job.held.model, job.sampling.stop
+    stop_text = GrowingText(policy.tokenizer, stop) if stop else None
+    return Row(job, index, job.limit, int(policy.tokenizer.eos_token_id), stop_text)
 
 
 def _finish_reason(row: Row, token: int) -> FinishReason | None:
-    if token == row.job.held.model.tokenizer.eos_token_id:
+    if token == row.eos_id:
         return FinishReason.EOS
     if row.stop_text is not None:
         row.stop_text.add([token])
         if row.stop_text.stopped:
             return FinishReason.STOP_STRING
     return FinishReason.LENGTH if len(row.token_ids) >= row.limit else None
-
-
-def _report(row: Row, reason: FinishReason | None, now: float) -> Tokens:
-    start, row.reported, row.report_time = row.reported, len(row.token_ids), now
-    return Tokens(row.index, tuple(row.token_ids[start:]), tuple(row.logprobs[start:]), reason)

@@ -7,10 +7,11 @@ Two there are: the one of this package, on models of transformers (attune.policy
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from attune.domain.generations import Purpose, Sampling
 from attune.policy.jobs import Job, Tokens
 
 
@@ -41,6 +42,12 @@ class PolicyEngine(Protocol):
         """Submits a job and yields what it gains until all its completions are done; closing it cancels the rest.
 
         PromptTooLong, QueueFull; ServerUnavailable if the engine ends meanwhile.
+        """
+
+    def check_room(self, policy: Any, sampling: Sampling, purpose: Purpose, deadline: float) -> None:
+        """Raises what `generate` would for want of room or time, whatever the prompt; it need not be read for that.
+
+        `policy` is what a job would hold, `deadline` in seconds of the monotonic clock.
         """
 
     def pause(self, reason: str) -> None:

@@ -20,12 +20,14 @@ RETRY_AFTER_S = 0.5
 @dataclass(frozen=True)
 class EngineLimits:
     """How much runs and waits at once, in completions, users and rollouts apart; and how many tokens, or seconds, a
-    stream waits at most for company."""
+    stream waits at most for company; and by how much the claim of the engine's thread on the cores stands behind that
+    of others."""
 
     running: int = 96
     queued: int = 1024
     stream_tokens: int = 8
-    stream_s: float = 0.015
+    stream_s: float = 0.05
+    nice: int = 0
 
 
 @dataclass(frozen=True)

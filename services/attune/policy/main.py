@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import torch
+import uvloop
 
 from attune.api.policy.v1 import control_pb2_grpc, policy_pb2_grpc
 from attune.domain.access import Scope
@@ -51,6 +54,10 @@ from attune.policy.writer import Writer
 log = logging.getLogger(__name__)
 APP_SERVICE = "attune.api.policy.v1.PolicyService"
 CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
+new_loop = uvloop.new_event_loop
+SWITCH_INTERVAL_S = 0.0001
+"""How long a thread may keep the interpreter from another. A turn of the engine asks for it again after each of its
+operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded."""
 
 
 async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
@@ -63,6 +70,8 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
     access = open_access(settings)
     async with AsyncExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "policy", measured))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
@@ -106,6 +115,8 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
         await control.set_serving(True)
         log.info("policy: apps on %s, control on %s, metrics on port %d", app.address, control.address, metrics_port)
         await follower.look()
+        # All that was imported and loaded so far stays; looking through it again would stop every stream for a while.
+        gc.freeze()
         if not revisions.loaded.live:
             log.warning("%s has no stable revision; publish one: %s", model, publishing(str(model)))
         # Shielded: a stop ends the following at once, but the engine only after the calls that wait for it.
@@ -124,8 +135,16 @@ def _engine_and_revisions(
     limits, dtype, cache = settings.engine.limits(), getattr(torch, settings.dtype), Path(settings.cache_folder)
     if settings.engine.name == "transformers":
         device = device_named(settings.device)
-        return Engine(limits, metrics), policy_revisions(
-            registry, model, cache=cache, metrics=metrics, on_live=on_live, device=device, dtype=dtype
+        own = Engine(limits, metrics)
+        return own, policy_revisions(
+            registry,
+            model,
+            cache=cache,
+            metrics=metrics,
+            on_live=on_live,
+            watched=own.stillness.watched,
+            device=device,
+            dtype=dtype,
         )
     vllm, loop = settings.vllm, asyncio.get_running_loop()
     engine = VllmEngine(

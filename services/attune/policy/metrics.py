@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from attune.modeling.served import SwapMetrics
 
-FROZEN_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+FROZEN_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
 BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -44,7 +44,7 @@ class PolicyMetrics(SwapMetrics):
         )
         self.frozen_s = Histogram(
             "attune_generation_frozen_seconds",
-            "How long all completions stood still while weights were changed in place",
+            "Longest that running completions stood still at a load or swap of weights",
             registry=registry,
             buckets=FROZEN_BUCKETS_S,
         )

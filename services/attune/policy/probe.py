@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PretrainedConfig
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointNotFinite, CheckpointRefused
+from attune.domain.generations import Sampling
 from attune.modeling.loading import LoadedPolicy
 from attune.modeling.logprobs import token_logprobs
 from attune.modeling.tokenizer import completion_ids
-from attune.policy.decoder import Decoder
-from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.decoder import Decoder, Joining
+from attune.policy.sampling import RowSampling
 
 STEPS = 2
 LARGEST_GAP = {torch.float32: 1e-2, torch.bfloat16: 0.5}
@@ -63,19 +64,16 @@ def next_logprobs(loaded: LoadedPolicy, prompt: Sequence[int], temperature: floa
 
 
 def check_finite_logits(logits: torch.Tensor, name: str) -> None:
-    """CheckpointRefused if any of them is not finite."""
+    """CheckpointNotFinite if any of them is."""
     if not bool(torch.isfinite(logits).all()):
-        raise CheckpointRefused(f"{name} computes logits that are not finite")
+        raise CheckpointNotFinite(f"{name} computes logits that are not finite")
 
 
 def decoding_gap(loaded: LoadedPolicy, prompts: Sequence[Sequence[int]], steps: int = STEPS) -> float:
     """The greatest difference, in nats, between what the decoder says of its tokens and what a plain pass says."""
-    n, device = len(prompts), loaded.model.device
-    ones, no_limit = torch.ones(n, device=device), torch.zeros(n, dtype=torch.long, device=device)
-    streams = np.array([stream_of(0, i) for i in range(n)], dtype=np.uint64)
-    decoder = Decoder(loaded.model, int(loaded.tokenizer.pad_token_id))
-    first = decoder.join(prompts, range(n), RowSampling(ones, ones, no_limit, streams))
-    drawn = [first, *(decoder.step() for _ in range(steps))]
+    rows = RowSampling.of([(Sampling(seed=0), i) for i in range(len(prompts))])
+    decoder = Decoder(loaded.model)
+    drawn = [decoder.step(Joining(prompts, range(len(prompts)), rows)), *(decoder.step() for _ in range(steps))]
     gaps = [
         abs(found - plain)
         for row, prompt in enumerate(prompts)

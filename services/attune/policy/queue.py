@@ -1,8 +1,9 @@
 """The queue in front of an engine: users before rollouts, bounded for each, and only what can still be done in time.
 
-What cannot be done by its deadline, judged by the pace so far, is refused: when it comes, and again when its turn has
-come, before its prompt costs anything. A job that need not wait is always tried: it may end early, and a stream is of
-use from its first token. Not safe for threads: an engine that has several asks under a lock of its own.
+What cannot be done by its deadline, judged by the pace so far, is refused: when it comes, or by `check_room` before it
+has a prompt, and again when its turn has come, before its prompt costs anything. A job that need not wait is always
+tried: it may end early, and a stream is of use from its first token. Not safe for threads: an engine that has several
+asks under a lock of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from attune.policy.jobs import RETRY_AFTER_S, EngineLimits, Job
 from attune.policy.metrics import PolicyMetrics
 from attune.policy.pace import Pace
 
+CAUTION = 1.5
+"""How many times as long as foretold a job that must wait may take. Who is refused at once can turn elsewhere; who is
+refused after seconds, or answered late, cannot."""
 WAITED_S = 0.05
 """From when on a job has waited; one that was taken at once is always tried."""
 
@@ -43,12 +47,16 @@ class JobQueue:
 
     def add(self, job: Job) -> None:
         """QueueFull; DeadlineUnattainable if its turn would come too late."""
-        waiting = self._completions[job.purpose]
-        if waiting + job.sampling.completions > self._most:
-            raise QueueFull(f"{waiting} completions wait already", retry_after_s=RETRY_AFTER_S)
-        self._refuse_if_late(job)
+        self.check_room(job.sampling.completions, job.limit, job.purpose, job.deadline)
         self._jobs[job.purpose].append(job)
         self._count(job, 1)
+
+    def check_room(self, completions: int, limit: int, purpose: Purpose, deadline: float) -> None:
+        """What `add` raises for a job of so many completions of at most `limit` tokens each."""
+        waiting = self._completions[purpose]
+        if waiting + completions > self._most:
+            raise QueueFull(f"{waiting} completions wait already", retry_after_s=RETRY_AFTER_S)
+        self._refuse_if_late(limit, purpose, deadline)
 
     def take(self, room: int, *, is_idle: bool) -> list[Job]:
         """Jobs that fit into `room` completions, users first. One that is larger than all room is given to an engine
@@ -79,12 +87,12 @@ class JobQueue:
             return _unattainable("it has waited for too long", RETRY_AFTER_S)
         return None
 
-    def _refuse_if_late(self, job: Job) -> None:
-        ahead = sum(n for purpose, n in self._tokens.items() if purpose <= job.purpose)
+    def _refuse_if_late(self, limit: int, purpose: Purpose, deadline: float) -> None:
+        ahead = sum(n for other, n in self._tokens.items() if other <= purpose)
         if not ahead:
             return
         wait_s = self.pace.wait_s(ahead)
-        late_s = time.monotonic() + wait_s + self.pace.writing_s(job.limit) - job.deadline
+        late_s = time.monotonic() + CAUTION * (wait_s + self.pace.writing_s(limit)) - deadline
         if late_s > 0:
             raise _unattainable(f"about {wait_s:.1f} s of work wait already", min(late_s, wait_s))
 

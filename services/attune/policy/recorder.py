@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from attune.api.events.v1 import events_pb2
@@ -86,7 +87,8 @@ class Recorder:
             if len(self._queue) >= self._queue_generations or self._is_closing:
                 self._metrics.unrecorded.labels("queue_full").inc()
                 return False
-            self._queue.append((generation.to_proto().SerializeToString(), written))
+            batch = events_pb2.GenerationBatch(generations=[generation.to_proto()])
+            self._queue.append((batch.SerializeToString(), written))
             self._changed.notify()
         done, _ = await asyncio.wait([asyncio.wrap_future(written)], timeout=self._wait_s)
         if not done:
@@ -129,14 +131,18 @@ class Recorder:
                 log.warning("the event log cannot be trimmed now: %s", error.message)
 
 
-def records(generations: list[bytes]) -> list[bytes]:
-    """Serialised GenerationBatch values of about MAX_RECORD_BYTES at most, in order."""
+def records(batches: Iterable[bytes]) -> list[bytes]:
+    """Serialised GenerationBatch values, joined to ones of about MAX_RECORD_BYTES at most, in order.
+
+    Serialised messages one behind the other are one message with the repeated fields of all.
+    """
     values: list[bytes] = []
-    batch, size = events_pb2.GenerationBatch(), 0
-    for serialised in generations:
-        if size and size + len(serialised) > MAX_RECORD_BYTES:
-            values.append(batch.SerializeToString())
-            batch, size = events_pb2.GenerationBatch(), 0
-        batch.generations.add().ParseFromString(serialised)
-        size += len(serialised)
-    return [*values, batch.SerializeToString()]
+    parts: list[bytes] = []
+    size = 0
+    for batch in batches:
+        if size and size + len(batch) > MAX_RECORD_BYTES:
+            values.append(b"".join(parts))
+            parts, size = [], 0
+        parts.append(batch)
+        size += len(batch)
+    return [*values, b"".join(parts)]

@@ -7,6 +7,7 @@ An engine that holds one revision at a time reads the weights itself: then a rev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -30,16 +31,24 @@ def policy_revisions(
     cache: Path,
     metrics: SwapMetrics,
     on_live: Callable[[], Awaitable[None]],
+    watched: Callable[[], AbstractContextManager[None]] = nullcontext,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ServedRevisions[LoadedPolicy]:
-    """Revisions of a policy, loaded to `device` in `dtype`."""
+    """Revisions of a policy, loaded to `device` in `dtype`; `watched` is entered while they are."""
 
     def load(name: RevisionName, folder: Path, expected_tokenizer_hash: str | None) -> LoadedPolicy:
         return within_window(load_policy(folder, device, dtype, expected_tokenizer_hash))
 
     return ServedRevisions(
-        registry, model, load=load, probe=check_decodes, cache=cache, metrics=metrics, on_live=on_live
+        registry,
+        model,
+        load=load,
+        probe=check_decodes,
+        cache=cache,
+        metrics=metrics,
+        on_live=on_live,
+        watched=watched,
     )
 
 

@@ -7,28 +7,55 @@ Log-probabilities are those of the full distribution at the row's temperature, b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attune.domain.generations import Sampling
+from attune.policy.kernels import draw_whole
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RowSampling:
-    """How the rows of a batch draw; one entry a row."""
+    """How the rows of a batch draw; one entry a row, in memory of the CPU. `is_whole`: no row cuts its distribution."""
 
-    temperature: Tensor
-    top_p: Tensor
-    top_k: Tensor
+    temperature: np.ndarray
+    top_p: np.ndarray
+    top_k: np.ndarray
     stream: np.ndarray
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no row truncates its distribution."""
+    @cached_property
+    def is_whole(self) -> bool:
         return bool((self.top_p >= 1).all()) and bool((self.top_k == 0).all())
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Sampling, int]]) -> RowSampling:
+        """Of each row its sampling, the seed filled in, and the index of its completion."""
+        samplings = [sampling for sampling, _ in rows]
+        return cls(
+            np.array([s.temperature for s in samplings], dtype=np.float32),
+            np.array([s.top_p for s in samplings], dtype=np.float32),
+            np.array([s.top_k for s in samplings], dtype=np.int64),
+            np.array([stream_of(int(s.seed or 0), index) for s, index in rows], dtype=np.uint64),
+        )
+
+    def joined(self, other: RowSampling) -> RowSampling:
+        """The rows of both, these first."""
+        return RowSampling(*(np.concatenate(pair) for pair in zip(self._parts, other._parts, strict=True)))
+
+    def kept(self, rows: Sequence[int]) -> RowSampling:
+        """Only these rows, in this order."""
+        return RowSampling(*(part[list(rows)] for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        return self.temperature, self.top_p, self.top_k, self.stream
 
 
 def stream_of(seed: int, index: int) -> np.ndarray:
@@ -52,23 +79,30 @@ def _mix(x: np.ndarray) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-def draw(logits: Tensor, rows: RowSampling, u: np.ndarray) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, rows: RowSampling, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and their log-probabilities: logits (B, V), u (B,) in [0, 1) -> (B,) int64, (B,) float32."""
-    logprobs = torch.log_softmax(logits.float() / rows.temperature.unsqueeze(1), dim=-1)
-    probabilities = logprobs.exp() if rows.is_full else _truncated(logprobs, rows)
-    cumulative = probabilities.double().cumsum(-1)
-    target = torch.from_numpy(u).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[1] - 1)
-    return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
+    logits = logits.float()
+    if rows.is_whole and logits.device.type == "cpu":
+        tokens, logprobs = np.empty(len(u), np.int64), np.empty(len(u), np.float32)
+        draw_whole(logits.numpy(), logits.amax(-1).numpy(), rows.temperature, u, tokens, logprobs)
+        return tokens, logprobs
+    device = logits.device
+    scaled = logits / torch.from_numpy(rows.temperature).to(device).unsqueeze(1)
+    scaled = scaled - scaled.amax(-1, keepdim=True)
+    weights = scaled.exp()
+    cumulative = (weights if rows.is_whole else _cut(weights, rows)).cumsum(-1, dtype=torch.float64)
+    target = torch.from_numpy(u).to(device).unsqueeze(1) * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
+    total = weights.sum(-1, keepdim=True, dtype=torch.float64)
+    return found.squeeze(1).cpu().numpy(), (scaled.gather(1, found) - total.log()).squeeze(1).float().cpu().numpy()
 
 
-def _truncated(logprobs: Tensor, rows: RowSampling) -> Tensor:
-    """Probabilities with 0 outside top-k and top-p of each row; not renormalised. The likeliest token always stays."""
-    ordered, order = logprobs.exp().sort(dim=-1, descending=True)
-    rank = torch.arange(logprobs.shape[1], device=logprobs.device)
-    beyond_k = (rows.top_k.unsqueeze(1) > 0) & (rank >= rows.top_k.unsqueeze(1))
-    ordered = ordered.masked_fill(beyond_k, 0.0)
+def _cut(weights: Tensor, rows: RowSampling) -> Tensor:
+    """Weights with 0 outside top-k and top-p of each row. The likeliest token always stays."""
+    top_p, top_k = (torch.from_numpy(limit).to(weights.device).unsqueeze(1) for limit in (rows.top_p, rows.top_k))
+    ordered, order = weights.sort(dim=-1, descending=True)
+    rank = torch.arange(weights.shape[1], device=weights.device)
+    ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
     share = ordered / ordered.sum(-1, keepdim=True)
-    beyond_p = (rows.top_p.unsqueeze(1) < 1) & (share.cumsum(-1) - share >= rows.top_p.unsqueeze(1))
-    kept = ordered.masked_fill(beyond_p, 0.0)
-    return torch.zeros_like(kept).scatter(1, order, kept)
+    beyond_p = (top_p < 1) & (share.cumsum(-1) - share >= top_p)
+    return torch.zeros_like(weights).scatter(1, order, ordered.masked_fill(beyond_p, 0.0))

@@ -93,8 +93,10 @@ class Writer:
         outcome, span = "failed", tracing.begin("generate")
         try:
             held = self._revisions.get(request.revision)
+            deadline = time.monotonic() + remaining_s(math.inf)
+            self._engine.check_room(held.model, request.sampling, request.purpose, deadline)
             admitted = _admit(request, generation_id, held)
-            async with aclosing(self._deltas(admitted, held, is_streaming, span)) as deltas:
+            async with aclosing(self._deltas(admitted, held, deadline, is_streaming, span)) as deltas:
                 async for delta in deltas:
                     yield delta
             generation = admitted.generation(tracing.traceparent(span))
@@ -120,10 +122,9 @@ class Writer:
             span.end()
 
     async def _deltas(
-        self, admitted: _Admitted, held: Held[Policy], is_streaming: bool, span: tracing.Span
+        self, admitted: _Admitted, held: Held[Policy], deadline: float, is_streaming: bool, span: tracing.Span
     ) -> AsyncGenerator[Delta, None]:
         request = admitted.request
-        deadline = time.monotonic() + remaining_s(math.inf)
         job = Job(held, admitted.prompt_ids, request.sampling, request.purpose, is_streaming, deadline, span=span)
         async with aclosing(self._engine.generate(job)) as events:
             async for event in events:

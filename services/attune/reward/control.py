@@ -46,7 +46,7 @@ class RewardControlServicer(control_pb2_grpc.RewardControlServiceServicer):
     async def GetStatus(
         self, request: control_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
     ) -> control_pb2.GetStatusResponse:
-        loaded = self._revisions.loaded
+        loaded, refused = self._revisions.loaded, self._revisions.refused
         return control_pb2.GetStatusResponse(
             reward=loaded.model_name,
             live_revision=loaded.live,
@@ -55,4 +55,6 @@ class RewardControlServicer(control_pb2_grpc.RewardControlServiceServicer):
             queued_pairs=self._scorer.queued_pairs,
             paused=self._scorer.pause_reason is not None,
             epoch=loaded.epoch,
+            refused=refused.to_proto() if refused else None,
+            torn_alias_files=self._revisions.torn_alias_files,
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from attune.domain.errors import CheckpointRefused
+from attune.domain.errors import CheckpointNotFinite
 from attune.domain.revisions import ModelName
 from attune.modeling.served import ServedRevisions, SwapMetrics
 from attune.modeling.tokenizer import completion_ids
@@ -35,4 +35,4 @@ def check_score(loaded: ScoringModel, name: str) -> None:
     """Finite weights can still overflow in a narrow dtype; one pass shows it, and warms the device up."""
     (score,) = loaded.raw_scores([completion_ids(loaded.tokenizer, "ok")])
     if not math.isfinite(score):
-        raise CheckpointRefused(f"{name} scores {score}")
+        raise CheckpointNotFinite(f"{name} scores {score}")

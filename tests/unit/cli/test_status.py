@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from attune.api.policy.v1 import control_pb2 as policy_pb2
+from attune.api.registry.v1 import registry_pb2
 from attune.cli.status import status
 from click.testing import CliRunner
 from unit.client.control_servers import REVISION, SmallModelServer, running_control_server
@@ -49,3 +50,17 @@ def test_who_waits_for_a_first_revision_does_not_serve(runner: CliRunner) -> Non
         done = runner.invoke(status, [part for name in SERVERS for part in (f"--{name}-address", server.address)])
     assert done.exit_code == 1
     assert "waits for a" in done.output
+
+
+def test_a_refused_revision_is_shown_with_its_reason(runner: CliRunner) -> None:
+    refused = registry_pb2.RefusedRevision(
+        revision="policies/support/revisions/8", reason="CHECKPOINT_TRUNCATED", message="cut short"
+    )
+    with running_control_server(policy=SmallModelServer(policy_pb2, refused=refused)) as server:
+        server.set_serving(True)
+        where = [part for name in SERVERS for part in (f"--{name}-address", server.address)]
+        table = runner.invoke(status, where)
+        as_json = runner.invoke(status, [*where, "--json"])
+    assert "refused: 8, CHECKPOINT_TRUNCATED" in " ".join(table.output.split())
+    told = {row["service"]: row for row in json.loads(as_json.stdout)}["policy"]["facts"]["refused"]
+    assert (told["revision"], told["message"]) == ("policies/support/revisions/8", "cut short")

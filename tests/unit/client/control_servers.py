@@ -28,8 +28,10 @@ REVISION = "policies/support/revisions/3"
 class SmallModelServer:
     """A model server: remembers what it was told."""
 
-    def __init__(self, messages: Any, live_revision: str = REVISION) -> None:
-        self._messages, self.live_revision = messages, live_revision
+    def __init__(
+        self, messages: Any, live_revision: str = REVISION, refused: registry_pb2.RefusedRevision | None = None
+    ) -> None:
+        self._messages, self.live_revision, self._refused = messages, live_revision, refused
         self.pauses: list[str] = []
         self.epoch = 2
         self.left_s: list[float] = []
@@ -50,7 +52,9 @@ class SmallModelServer:
         return self._messages.ResumeResponse()
 
     def GetStatus(self, request: Any, context: Any) -> Any:
-        return self._messages.GetStatusResponse(live_revision=self.live_revision, paused=bool(self.pauses))
+        return self._messages.GetStatusResponse(
+            live_revision=self.live_revision, paused=bool(self.pauses), refused=self._refused
+        )
 
 
 class SmallJoin(feedback_pb2_grpc.FeedbackControlServiceServicer):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +41,16 @@ class Server:
         self.asked_hashes: list[str | None] = []
         self.served: ServedRevisions[Toy] = ServedRevisions(
             self.registry, MODEL, load=self._load, probe=self._probe, cache=folder / "cache",
-            metrics=SwapMetrics("toy", self.measured), on_live=self._note,
+            metrics=SwapMetrics("toy", self.measured), on_live=self._note, watched=self._watch,
         )  # fmt: skip
         self.went_live: list[str] = []
         self.engine_away = False
+        self.watched = 0
+
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        yield
+        self.watched += 1
 
     def _load(self, name: RevisionName, folder: Path, expected: str | None) -> Toy:
         self.asked_hashes.append(expected)
@@ -117,6 +126,27 @@ def test_every_outcome_stands_from_the_start(server: Server) -> None:
     for outcome in ("swapped", "refused"):
         assert server.measured.get_sample_value("attune_toy_swaps_total", {"outcome": outcome}) == 0
     assert server.measured.get_sample_value("attune_toy_load_refused_total", {"reason": "CHECKPOINT_REFUSED"}) == 0
+
+
+async def test_the_last_refusal_is_told_until_another_revision_is_taken(server: Server) -> None:
+    await server.promote("one")
+    assert server.served.refused is None
+    bad = await server.promote("nan")
+    assert server.served.refused is not None
+    told = server.served.refused.to_proto()
+    assert (told.revision, told.reason) == (bad, "CHECKPOINT_REFUSED")
+    assert bad in told.message
+    assert abs(told.refuse_time.seconds - time.time()) < 60
+    await server.promote("two")
+    assert server.served.refused is None
+
+
+async def test_loads_and_moves_are_watched(server: Server) -> None:
+    good = await server.promote("one")
+    assert server.watched == 1
+    server.served.preload(good, server.epoch)
+    await server.promote("nan")
+    assert server.watched == 3
 
 
 async def test_following_the_same_again_changes_nothing(server: Server) -> None:

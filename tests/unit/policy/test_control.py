@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from attune.client import NO_RETRY
 from attune.client.control import AsyncPolicyControlClient
-from attune.domain.errors import EpochSuperseded, RevisionUnknown
+from attune.domain.errors import CheckpointTruncated, EpochSuperseded, RevisionUnknown
 from support.eventually import eventually
-from unit.policy.serving import Server
+from support.spoilt import truncated
+from unit.policy.serving import MODEL, Server
 
 
 async def test_preload_pause_and_status(server: Server) -> None:
@@ -32,3 +33,16 @@ async def test_preload_pause_and_status(server: Server) -> None:
         assert (status.paused, status.queued_completions) == (True, 3)
         await control.resume()
         assert (await asked).generation.revision == "policies/support/revisions/1"
+
+
+async def test_status_says_what_was_refused_and_what_cannot_be_read(server: Server) -> None:
+    bad = server.shop.publish(truncated)
+    server.shop.registry.storage.create(f"{MODEL}/aliases/stable/{server.shop.epoch}-9.json", b"{")
+    assert server.shop.registry.alias(MODEL, "stable")
+    async with AsyncPolicyControlClient(server.control_address, NO_RETRY) as control:
+        assert not (await control.status()).HasField("refused")
+        with pytest.raises(CheckpointTruncated):
+            await control.load_revision(bad)
+        status = await control.status()
+    assert (status.refused.revision, status.refused.reason) == (bad, "CHECKPOINT_TRUNCATED")
+    assert (status.live_revision, status.torn_alias_files) == ("policies/support/revisions/1", 1)

@@ -5,51 +5,51 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from attune.domain.generations import Sampling
 from attune.modeling.loading import LoadedPolicy, load_policy
 from attune.modeling.logprobs import token_logprobs
-from attune.policy.decoder import Decoder
-from attune.policy.sampling import RowSampling, stream_of
+from attune.policy.decoder import NOBODY, Decoder, Joining
+from attune.policy.sampling import RowSampling
 from tiny_models import FAMILIES, tiny_policy_folder
 
 
 def sampling(seeds: list[int], temperature: float = 1.0) -> RowSampling:
-    n = len(seeds)
-    streams = np.array([stream_of(seed, 0) for seed in seeds], dtype=np.uint64)
-    return RowSampling(torch.full((n,), temperature), torch.ones(n), torch.zeros(n, dtype=torch.long), streams)
+    return RowSampling.of([(Sampling(temperature=temperature, seed=seed), 0) for seed in seeds])
 
 
 class Rows:
     """Rows by name, as the engine keeps them."""
 
     def __init__(self, policy: LoadedPolicy) -> None:
-        self.decoder = Decoder(policy.model, int(policy.tokenizer.pad_token_id))
+        self.decoder = Decoder(policy.model)
         self.names: list[str] = []
         self.prompts: dict[str, list[int]] = {}
         self.tokens: dict[str, list[int]] = {}
         self.logprobs: dict[str, list[float]] = {}
 
     def join(self, prompts: dict[str, list[int]], seeds: list[int], temperature: float = 1.0) -> None:
-        names = list(prompts)
-        found = self.decoder.join(list(prompts.values()), range(len(names)), sampling(seeds, temperature))
-        self.names += names
+        self.names += prompts
         self.prompts |= prompts
-        self._take(names, *found)
+        self.step(Joining(list(prompts.values()), range(len(prompts)), sampling(seeds, temperature)))
 
-    def step(self) -> None:
-        self._take(self.names, *self.decoder.step())
+    def step(self, joining: Joining = NOBODY) -> None:
+        for name, token, logprob in zip(self.names, *self.decoder.step(joining), strict=True):
+            self.tokens.setdefault(name, []).append(token)
+            self.logprobs.setdefault(name, []).append(logprob)
 
     def leave(self, *names: str) -> None:
         order = self.decoder.leave([self.names.index(name) for name in names])
         self.names = [self.names[i] for i in order]
         assert len(self.decoder) == len(self.names)
 
-    def _take(self, names: list[str], tokens: list[int], logprobs: list[float]) -> None:
-        for name, token, logprob in zip(names, tokens, logprobs, strict=True):
-            self.tokens.setdefault(name, []).append(token)
-            self.logprobs.setdefault(name, []).append(logprob)
+
+def plain_logprobs(policy: LoadedPolicy, asked: list[int], tokens: list[int], temperature: float = 1.0) -> list[float]:
+    ids = torch.tensor([asked + tokens])
+    with torch.inference_mode():
+        logits = policy.model(input_ids=ids).logits
+    return token_logprobs(logits[:, :-1], ids[:, 1:], temperature)[0, len(asked) - 1 :].tolist()
 
 
 def prompt(n: int, seed: int) -> list[int]:
@@ -75,12 +75,25 @@ def test_rows_that_join_and_leave_keep_their_logprobs(policy: LoadedPolicy, temp
     rows.leave("c", "e")
     rows.step()
     for name, tokens in rows.tokens.items():
-        ids = torch.tensor([rows.prompts[name] + tokens])
-        with torch.inference_mode():
-            logits = policy.model(input_ids=ids).logits
-        expected = token_logprobs(logits[:, :-1], ids[:, 1:], temperature)[0, len(rows.prompts[name]) - 1 :]
-        assert rows.logprobs[name] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert {name: len(tokens) for name, tokens in rows.tokens.items()} == {"a": 5, "b": 11, "c": 10, "d": 7, "e": 6}
+        expected = plain_logprobs(policy, rows.prompts[name], tokens, temperature)
+        assert rows.logprobs[name] == pytest.approx(expected, abs=1e-5)
+    assert {name: len(tokens) for name, tokens in rows.tokens.items()} == {"a": 5, "b": 12, "c": 11, "d": 7, "e": 6}
+
+
+def test_many_rows_that_leave_in_any_order_keep_their_logprobs(policy: LoadedPolicy) -> None:
+    rng = random.Random(5)
+    rows = Rows(policy)
+    for generation in range(6):
+        names = [f"{generation}.{i}" for i in range(12)]
+        rows.join({name: prompt(rng.randint(1, 20), rng.randrange(97)) for name in names}, list(range(12)))
+        for _ in range(3):
+            rows.step()
+        rows.leave(*rng.sample(rows.names, 6))
+    assert len(rows.names) == 36
+    rows.step()
+    for name in rows.names:
+        expected = plain_logprobs(policy, rows.prompts[name], rows.tokens[name])
+        assert rows.logprobs[name] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_row_draws_the_same_alone_and_in_a_crowd(tmp_path: Path) -> None:
@@ -97,11 +110,16 @@ def test_a_row_draws_the_same_alone_and_in_a_crowd(tmp_path: Path) -> None:
     assert crowd.tokens["mine"] == alone.tokens["mine"]
 
 
-def test_completions_of_one_prompt_share_its_prefill_and_differ(tmp_path: Path) -> None:
-    policy = load_policy(tiny_policy_folder(tmp_path / "model"))
-    decoder = Decoder(policy.model, int(policy.tokenizer.pad_token_id))
-    streams = np.array([stream_of(5, i) for i in range(4)], dtype=np.uint64)
-    rows = RowSampling(torch.ones(4), torch.ones(4), torch.zeros(4, dtype=torch.long), streams)
-    tokens, _ = decoder.join([prompt(5, 1)], [0, 0, 0, 0], rows)
-    grown = [tokens, *(decoder.step()[0] for _ in range(6))]
-    assert len({tuple(row) for row in zip(*grown, strict=True)}) == 4
+def test_completions_of_one_prompt_share_its_pass_and_differ(policy: LoadedPolicy) -> None:
+    decoder = Decoder(policy.model)
+    rows = RowSampling.of([(Sampling(seed=5), index) for index in (0, 1, 0, 2)])
+    found = [
+        decoder.step(Joining([prompt(5, 1), prompt(3, 2)], [0, 0, 1, 0], rows)),
+        *(decoder.step() for _ in range(6)),
+    ]
+    grown = list(zip(*(tokens for tokens, _ in found), strict=True))
+    told = list(zip(*(logprobs for _, logprobs in found), strict=True))
+    assert len(set(grown)) == 4
+    for row, length in enumerate([5, 5, 3, 5]):
+        expected = plain_logprobs(policy, prompt(length, 2 if length == 3 else 1), list(grown[row]))
+        assert told[row] == pytest.approx(expected, abs=1e-5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -180,6 +182,22 @@ async def test_a_deadline_before_the_queue_is_done_is_refused_at_once(policy: Lo
         assert running.sample("attune_generation_tokens_total") == before + 58
 
 
+async def test_room_is_refused_before_a_prompt_is_there(policy: LoadedPolicy) -> None:
+    async with Running(EngineLimits(running=1, queued=4)) as running:
+        await learn_the_pace(policy, running)
+        one, soon, never = Sampling(max_tokens=8), time.monotonic(), math.inf
+        running.engine.check_room(policy, one, Purpose.USER, soon)
+        waiting = asyncio.create_task(tokens(running.engine, job(policy, completions=4, purpose=Purpose.ROLLOUT)))
+        await eventually(lambda: running.engine.queued_completions == 4)
+        with pytest.raises(QueueFull):
+            running.engine.check_room(policy, one, Purpose.ROLLOUT, never)
+        running.engine.check_room(policy, one, Purpose.USER, soon)
+        running.engine.resume()
+        await waiting
+    with pytest.raises(ServerUnavailable):
+        running.engine.check_room(policy, one, Purpose.USER, never)
+
+
 async def test_rollouts_that_wait_do_not_count_against_a_users_deadline(policy: LoadedPolicy) -> None:
     async with Running(EngineLimits(running=1)) as running:
         running.engine._queue.pace.saw_turn(1.0)  # seconds a token, so that 50 tokens and 8 are not done in 30
@@ -290,3 +308,14 @@ async def test_a_failure_of_the_thread_ends_the_engine_and_who_waits_is_told(tmp
         await running.task
     with pytest.raises(ServerUnavailable):
         await tokens(running.engine, job(broken))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own elsewhere")
+async def test_its_thread_may_stand_behind_the_others_of_the_process() -> None:
+    lower = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+
+    def priorities() -> set[int]:
+        return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    async with Running(EngineLimits(running=1, nice=3)):
+        await eventually(lambda: lower in priorities())

@@ -9,7 +9,7 @@ from attune.policy.engine import Engine
 from attune.policy.engines import PolicyEngine
 from attune.policy.vllm.engine import VllmEngine
 
-METHODS = ("generate", "pause", "resume", "run")
+METHODS = ("check_room", "generate", "pause", "resume", "run")
 
 
 @pytest.mark.parametrize("engine", [Engine, VllmEngine])

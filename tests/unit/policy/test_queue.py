@@ -80,9 +80,21 @@ def test_a_deadline_that_comes_before_the_turn_is_refused_unless_nothing_is_ahea
     line = learned(running=1)
     line.add(job(left_s=0))
     with pytest.raises(DeadlineUnattainable) as raised:
-        line.add(job(left_s=19))
+        line.add(job(left_s=29))
     assert raised.value.retry_after_s == pytest.approx(1.0, abs=0.5)
-    line.add(job(left_s=21))
+    line.add(job(left_s=31))
+
+
+def test_room_can_be_asked_for_before_there_is_a_job() -> None:
+    line, soon = learned(running=1, queued=2), time.monotonic()
+    line.check_room(1, 10, Purpose.USER, soon)
+    line.add(job())
+    with pytest.raises(DeadlineUnattainable):
+        line.check_room(1, 10, Purpose.USER, soon)
+    with pytest.raises(QueueFull):
+        line.check_room(2, 10, Purpose.USER, math.inf)
+    line.check_room(2, 10, Purpose.ROLLOUT, math.inf)
+    assert line.completions == 1
 
 
 def test_rollouts_that_wait_are_not_ahead_of_a_user() -> None:

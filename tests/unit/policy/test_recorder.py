@@ -141,9 +141,11 @@ def test_an_id_counts_once_in_its_app(measured: CollectorRegistry) -> None:
 
 
 def test_records_are_cut_by_size() -> None:
-    large = [generation("x" * (MAX_RECORD_BYTES // 3)).to_proto().SerializeToString() for _ in range(5)]
-    batches = [events_pb2.GenerationBatch.FromString(v) for v in records(large)]
+    large = [generation("x" * (MAX_RECORD_BYTES // 3)).to_proto() for _ in range(5)]
+    wires = [events_pb2.GenerationBatch(generations=[one]).SerializeToString() for one in large]
+    batches = [events_pb2.GenerationBatch.FromString(v) for v in records(wires)]
     assert [len(b.generations) for b in batches] == [2, 2, 1]
+    assert [one for b in batches for one in b.generations] == large
 
 
 async def test_the_failure_of_the_thread_is_told(measured: CollectorRegistry) -> None:

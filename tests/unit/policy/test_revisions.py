@@ -3,54 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attune.domain.errors import CheckpointRefused, EpochSuperseded, RevisionUnknown
-from attune.modeling.tokenizer import train_tokenizer
-from safetensors.torch import load_file, save_file
+from attune.domain.errors import EpochSuperseded, RevisionUnknown
+from support.spoilt import SPOILT, Spoil
 from unit.policy.serving import Shop
-
-
-def truncated(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def not_finite(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    next(iter(tensors.values())).view(-1)[0] = float("nan")
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def wrong_shape(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    name = next(name for name, tensor in tensors.items() if tensor.dim() == 2)
-    save_file(tensors | {name: tensors[name][:, :-1].contiguous()}, folder / "model.safetensors", {"format": "pt"})
-
-
-def other_tokenizer(folder: Path) -> None:
-    train_tokenizer(["quite other words"] * 4, vocabulary=280).save_pretrained(str(folder), save_jinja_files=False)
-
-
-def no_tokenizer(folder: Path) -> None:
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").unlink()
-
-
-def pickled(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def overflowing(folder: Path) -> None:
-    """Finite weights whose products are not."""
-    tensors = load_file(folder / "model.safetensors")
-    huge = {name: t * 3e38 if "norm" in name else t for name, t in tensors.items()}
-    save_file(huge, folder / "model.safetensors", {"format": "pt"})
-
-
-BAD = [truncated, not_finite, wrong_shape, other_tokenizer, no_tokenizer, pickled, overflowing]
 
 
 @pytest.fixture
@@ -70,18 +28,17 @@ async def test_stable_goes_live_and_the_previous_stays(shop: Shop) -> None:
     assert shop.sample("attune_policy_live_revision_number") == 2
 
 
-@pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
-async def test_a_bad_checkpoint_is_refused_whole_and_the_old_one_serves_on(
-    shop: Shop, spoil: Callable[[Path], None]
-) -> None:
+@pytest.mark.parametrize("spoil", SPOILT, ids=lambda f: f.__name__)
+async def test_a_bad_checkpoint_is_refused_whole_and_the_old_one_serves_on(shop: Shop, spoil: Spoil) -> None:
     await shop.promote(good := shop.publish())
     bad = shop.publish(spoil)
-    with pytest.raises(CheckpointRefused):
+    with pytest.raises(SPOILT[spoil]) as refusal:
         shop.revisions.preload(bad, shop.epoch)
+    assert type(refusal.value) is SPOILT[spoil]
     await shop.promote(bad)
     assert (shop.revisions.loaded.live, shop.revisions.loaded.names) == (good, (good,))
     assert shop.went_live == [good]
-    assert shop.sample("attune_policy_load_refused_total", reason="CHECKPOINT_REFUSED") == 2
+    assert shop.sample("attune_policy_load_refused_total", reason=SPOILT[spoil].reason) == 2
     assert shop.sample("attune_policy_swaps_total", outcome="refused") == 1
     await shop.promote(after := shop.publish())
     assert shop.revisions.loaded.live == after

@@ -9,8 +9,8 @@ import torch
 from attune.domain.errors import CheckpointRefused
 from attune.modeling.loading import load_policy
 from attune.policy.stored import PROBE_TEMPERATURE, check_probe, shape_of, stored_policy
+from support.spoilt import not_finite, overflowing
 from tiny_models import tiny_policy_folder
-from unit.policy.test_revisions import not_finite, overflowing
 
 
 def test_what_follows_the_probe_is_what_the_model_says_at_the_temperature(tmp_path: Path) -> None:

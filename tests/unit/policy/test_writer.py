@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
-from attune.domain.errors import PromptTooLong
-from attune.domain.generations import FinishReason, GenerateRequest, RevisionSpan, Sampling
+from attune.domain.errors import InvalidInput, PromptTooLong, QueueFull
+from attune.domain.generations import FinishReason, GenerateRequest, Purpose, RevisionSpan, Sampling
 from attune.domain.ids import uuid7
 from attune.domain.prompts import Prompt
 from attune.platform.deadline import set_deadline
-from attune.policy.jobs import Job, Tokens
+from attune.policy.engines import Policy
+from attune.policy.jobs import EngineLimits, Job, Tokens
 from attune.policy.writer import Delta, Writer, Written
-from unit.policy.serving import Server
+from support.eventually import eventually
+from unit.policy.serving import Server, serving
 
 
 def request(**how) -> GenerateRequest:
@@ -40,6 +44,20 @@ async def test_an_id_is_released_when_the_prompt_is_refused(server: Server) -> N
     found = [step async for step in server.writer.write(request(generation_id=chosen), is_streaming=False)]
     assert isinstance(found[-1], Written)
     assert server.shop.sample("attune_generation_requests_total", purpose="user", outcome="prompt_too_long") == 1
+
+
+async def test_a_prompt_is_not_read_where_there_is_no_room(tmp_path: Path) -> None:
+    unreadable = GenerateRequest("test", Prompt.user("<|assistant|>"), Sampling(max_tokens=6))
+    async with serving(tmp_path, limits=EngineLimits(running=1, queued=2)) as server:
+        with pytest.raises(InvalidInput):
+            [step async for step in server.writer.write(unreadable, is_streaming=False)]
+        server.engine.pause("so that jobs wait")
+        waiting = asyncio.create_task(anext(server.writer.write(request(), is_streaming=False)))
+        await eventually(lambda: server.engine.queued_completions == 2)
+        with pytest.raises(QueueFull):
+            [step async for step in server.writer.write(unreadable, is_streaming=False)]
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_closing_early_cancels_and_releases(server: Server) -> None:
@@ -96,6 +114,8 @@ class Swapping:
 
     pause_reason = None
     queued_completions = running_completions = 0
+
+    def check_room(self, policy: Policy, sampling: Sampling, purpose: Purpose, deadline: float) -> None: ...
 
     async def generate(self, job: Job) -> AsyncGenerator[Tokens, None]:
         spans = (RevisionSpan("one", 0, 1), RevisionSpan("two", 1, 1))

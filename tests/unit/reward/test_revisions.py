@@ -8,37 +8,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attune.domain.errors import CheckpointRefused, EpochSuperseded, RevisionUnknown
+from attune.domain.errors import (
+    AttuneError,
+    CheckpointMisshapen,
+    CheckpointNotFinite,
+    CheckpointRefused,
+    CheckpointTruncated,
+    EpochSuperseded,
+    RevisionUnknown,
+    TokenizerDiffers,
+)
 from attune.domain.revisions import ModelName
-from attune.modeling.tokenizer import train_tokenizer
 from attune.platform.registry.registry import Registry
 from attune.reward.engine import TransformersEngine
 from attune.reward.metrics import RewardMetrics
 from attune.reward.revisions import reward_revisions
 from prometheus_client import CollectorRegistry
 from safetensors.torch import load_file, save_file
+from support.spoilt import Spoil, not_finite, other_tokenizer, truncated
 
 MODEL = ModelName("rewards", "support")
-
-
-def truncated(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def not_finite(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    next(iter(tensors.values())).view(-1)[0] = float("nan")
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
 def wrong_shape(folder: Path) -> None:
     head = load_file(folder / "reward_head.safetensors")
     save_file({"weight": head["weight"][:, :-1].contiguous(), "bias": head["bias"]}, folder / "reward_head.safetensors")
-
-
-def other_tokenizer(folder: Path) -> None:
-    train_tokenizer(["quite other words"] * 4, vocabulary=280).save_pretrained(str(folder), save_jinja_files=False)
 
 
 def pickled(folder: Path) -> None:
@@ -48,6 +42,16 @@ def pickled(folder: Path) -> None:
 
 def no_reward_model(folder: Path) -> None:
     (folder / "attune.json").write_text(json.dumps({"kind": "policy"}))
+
+
+BAD: dict[Spoil, type[AttuneError]] = {
+    truncated: CheckpointTruncated,
+    not_finite: CheckpointNotFinite,
+    wrong_shape: CheckpointMisshapen,
+    other_tokenizer: TokenizerDiffers,
+    pickled: CheckpointRefused,
+    no_reward_model: CheckpointRefused,
+}
 
 
 class Shop:
@@ -107,21 +111,19 @@ async def test_stable_goes_live_and_the_previous_stays(shop: Shop) -> None:
     assert shop.sample("attune_reward_revision_info", revision=one) == 0
 
 
-@pytest.mark.parametrize(
-    "spoil", [truncated, not_finite, wrong_shape, other_tokenizer, pickled, no_reward_model], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
 async def test_a_bad_checkpoint_is_refused_whole_and_the_old_one_serves_on(
     shop: Shop, spoil: Callable[[Path], None]
 ) -> None:
     await shop.promote(good := shop.publish())
     bad = shop.publish(spoil)
-    with pytest.raises(CheckpointRefused):
+    with pytest.raises(BAD[spoil]):
         shop.revisions.preload(bad, shop.epoch)
     await shop.promote(bad)
     assert shop.revisions.loaded.live == good
     assert shop.revisions.loaded.names == (good,)
     assert shop.went_live == [good]
-    assert shop.sample("attune_reward_load_refused_total", reason="CHECKPOINT_REFUSED") == 2
+    assert shop.sample("attune_reward_load_refused_total", reason=BAD[spoil].reason) == 2
     assert shop.sample("attune_reward_swaps_total", outcome="refused") == 1
     await shop.promote(after := shop.publish())
     assert shop.revisions.loaded.live == after

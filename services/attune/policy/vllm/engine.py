@@ -118,6 +118,13 @@ class VllmEngine:
                             for tokens in company.add(measured.add(tokens_of(completion, self._held))):
                                 yield tokens
 
+    def check_room(self, policy: StoredPolicy, sampling: Sampling, purpose: Purpose, deadline: float) -> None:
+        """As PolicyEngine says."""
+        if self._is_closed:
+            raise has_ended()
+        limit = min(sampling.max_tokens, self._context(policy))
+        self._queue.check_room(sampling.completions, limit, purpose, deadline)
+
     @asynccontextmanager
     async def _turn(self, job: Job) -> AsyncIterator[None]:
         """From a job's turn to its end. DeadlineUnattainable, QueueFull, ServerUnavailable."""
@@ -236,14 +243,14 @@ class VllmEngine:
         self._held = held
 
     async def _swap(self, held: Held[StoredPolicy]) -> None:
-        begun = time.monotonic()
+        begun, had_running = time.monotonic(), self.running_completions > 0
         # Clearing the caches moves what runs back to before its prefill, so that no key of the old weights is left.
         await self._llm.pause_generation(mode="keep", clear_cache=True)
         await self._llm.collective_rpc("take_weights", args=(str(held.model.folder),))
         await self._llm.update_weight_version(held.name)
         self._held = held
         await self._llm.resume_generation()
-        self._metrics.frozen_s.observe(time.monotonic() - begun)
+        self._metrics.frozen_s.observe(time.monotonic() - begun if had_running else 0.0)
 
     async def _check_probe(self, held: Held[StoredPolicy]) -> None:
         sampling = Sampling(max_tokens=1, temperature=PROBE_TEMPERATURE, top_p=0.5, seed=0)

@@ -1,5 +1,6 @@
 import datetime
 
+from attune.api.registry.v1 import registry_pb2 as _registry_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -46,7 +47,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("policy", "live_revision", "loaded_revisions", "running_completions", "queued_completions", "paused", "epoch")
+    __slots__ = ("policy", "live_revision", "loaded_revisions", "running_completions", "queued_completions", "paused", "epoch", "refused", "torn_alias_files")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     LIVE_REVISION_FIELD_NUMBER: _ClassVar[int]
     LOADED_REVISIONS_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +55,8 @@ class GetStatusResponse(_message.Message):
     QUEUED_COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    TORN_ALIAS_FILES_FIELD_NUMBER: _ClassVar[int]
     policy: str
     live_revision: str
     loaded_revisions: _containers.RepeatedScalarFieldContainer[str]
@@ -61,4 +64,6 @@ class GetStatusResponse(_message.Message):
     queued_completions: int
     paused: bool
     epoch: int
-    def __init__(self, policy: _Optional[str] = ..., live_revision: _Optional[str] = ..., loaded_revisions: _Optional[_Iterable[str]] = ..., running_completions: _Optional[int] = ..., queued_completions: _Optional[int] = ..., paused: _Optional[bool] = ..., epoch: _Optional[int] = ...) -> None: ...
+    refused: _registry_pb2.RefusedRevision
+    torn_alias_files: int
+    def __init__(self, policy: _Optional[str] = ..., live_revision: _Optional[str] = ..., loaded_revisions: _Optional[_Iterable[str]] = ..., running_completions: _Optional[int] = ..., queued_completions: _Optional[int] = ..., paused: _Optional[bool] = ..., epoch: _Optional[int] = ..., refused: _Optional[_Union[_registry_pb2.RefusedRevision, _Mapping]] = ..., torn_alias_files: _Optional[int] = ...) -> None: ...

@@ -57,3 +57,15 @@ class AliasMove(_message.Message):
     actor: str
     reason: str
     def __init__(self, alias: _Optional[str] = ..., revision: _Optional[str] = ..., previous_revision: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RefusedRevision(_message.Message):
+    __slots__ = ("revision", "reason", "message", "refuse_time")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_TIME_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    reason: str
+    message: str
+    refuse_time: _timestamp_pb2.Timestamp
+    def __init__(self, revision: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., refuse_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

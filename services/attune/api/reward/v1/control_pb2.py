@@ -22,32 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from attune.api.registry.v1 import registry_pb2 as attune_dot_api_dot_registry_dot_v1_dot_registry__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"attune/api/reward/v1/control.proto\x12\x14\x61ttune.api.reward.v1\x1a\x1egoogle/protobuf/duration.proto\"6\n\x13LoadRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"H\n\x14LoadRevisionResponse\x12\x30\n\rload_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1e\n\x0cPauseRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0f\n\rPauseResponse\"\x0f\n\rResumeRequest\"\x10\n\x0eResumeResponse\"\x12\n\x10GetStatusRequest\"\xa0\x01\n\x11GetStatusResponse\x12\x0e\n\x06reward\x18\x01 \x01(\t\x12\x15\n\rlive_revision\x18\x02 \x01(\t\x12\x18\n\x10loaded_revisions\x18\x03 \x03(\t\x12\x15\n\rrunning_pairs\x18\x04 \x01(\r\x12\x14\n\x0cqueued_pairs\x18\x05 \x01(\r\x12\x0e\n\x06paused\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x32\x82\x03\n\x14RewardControlService\x12\x65\n\x0cLoadRevision\x12).attune.api.reward.v1.LoadRevisionRequest\x1a*.attune.api.reward.v1.LoadRevisionResponse\x12P\n\x05Pause\x12\".attune.api.reward.v1.PauseRequest\x1a#.attune.api.reward.v1.PauseResponse\x12S\n\x06Resume\x12#.attune.api.reward.v1.ResumeRequest\x1a$.attune.api.reward.v1.ResumeResponse\x12\\\n\tGetStatus\x12&.attune.api.reward.v1.GetStatusRequest\x1a\'.attune.api.reward.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"attune/api/reward/v1/control.proto\x12\x14\x61ttune.api.reward.v1\x1a%attune/api/registry/v1/registry.proto\x1a\x1egoogle/protobuf/duration.proto\"6\n\x13LoadRevisionRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"H\n\x14LoadRevisionResponse\x12\x30\n\rload_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1e\n\x0cPauseRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0f\n\rPauseResponse\"\x0f\n\rResumeRequest\"\x10\n\x0eResumeResponse\"\x12\n\x10GetStatusRequest\"\xf4\x01\n\x11GetStatusResponse\x12\x0e\n\x06reward\x18\x01 \x01(\t\x12\x15\n\rlive_revision\x18\x02 \x01(\t\x12\x18\n\x10loaded_revisions\x18\x03 \x03(\t\x12\x15\n\rrunning_pairs\x18\x04 \x01(\r\x12\x14\n\x0cqueued_pairs\x18\x05 \x01(\r\x12\x0e\n\x06paused\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x12\x38\n\x07refused\x18\x08 \x01(\x0b\x32\'.attune.api.registry.v1.RefusedRevision\x12\x18\n\x10torn_alias_files\x18\t \x01(\r2\x82\x03\n\x14RewardControlService\x12\x65\n\x0cLoadRevision\x12).attune.api.reward.v1.LoadRevisionRequest\x1a*.attune.api.reward.v1.LoadRevisionResponse\x12P\n\x05Pause\x12\".attune.api.reward.v1.PauseRequest\x1a#.attune.api.reward.v1.PauseResponse\x12S\n\x06Resume\x12#.attune.api.reward.v1.ResumeRequest\x1a$.attune.api.reward.v1.ResumeResponse\x12\\\n\tGetStatus\x12&.attune.api.reward.v1.GetStatusRequest\x1a\'.attune.api.reward.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attune.api.reward.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOADREVISIONREQUEST']._serialized_start=92
-  _globals['_LOADREVISIONREQUEST']._serialized_end=146
-  _globals['_LOADREVISIONRESPONSE']._serialized_start=148
-  _globals['_LOADREVISIONRESPONSE']._serialized_end=220
-  _globals['_PAUSEREQUEST']._serialized_start=222
-  _globals['_PAUSEREQUEST']._serialized_end=252
-  _globals['_PAUSERESPONSE']._serialized_start=254
-  _globals['_PAUSERESPONSE']._serialized_end=269
-  _globals['_RESUMEREQUEST']._serialized_start=271
-  _globals['_RESUMEREQUEST']._serialized_end=286
-  _globals['_RESUMERESPONSE']._serialized_start=288
-  _globals['_RESUMERESPONSE']._serialized_end=304
-  _globals['_GETSTATUSREQUEST']._serialized_start=306
-  _globals['_GETSTATUSREQUEST']._serialized_end=324
-  _globals['_GETSTATUSRESPONSE']._serialized_start=327
-  _globals['_GETSTATUSRESPONSE']._serialized_end=487
-  _globals['_REWARDCONTROLSERVICE']._serialized_start=490
-  _globals['_REWARDCONTROLSERVICE']._serialized_end=876
+  _globals['_LOADREVISIONREQUEST']._serialized_start=131
+  _globals['_LOADREVISIONREQUEST']._serialized_end=185
+  _globals['_LOADREVISIONRESPONSE']._serialized_start=187
+  _globals['_LOADREVISIONRESPONSE']._serialized_end=259
+  _globals['_PAUSEREQUEST']._serialized_start=261
+  _globals['_PAUSEREQUEST']._serialized_end=291
+  _globals['_PAUSERESPONSE']._serialized_start=293
+  _globals['_PAUSERESPONSE']._serialized_end=308
+  _globals['_RESUMEREQUEST']._serialized_start=310
+  _globals['_RESUMEREQUEST']._serialized_end=325
+  _globals['_RESUMERESPONSE']._serialized_start=327
+  _globals['_RESUMERESPONSE']._serialized_end=343
+  _globals['_GETSTATUSREQUEST']._serialized_start=345
+  _globals['_GETSTATUSREQUEST']._serialized_end=363
+  _globals['_GETSTATUSRESPONSE']._serialized_start=366
+  _globals['_GETSTATUSRESPONSE']._serialized_end=610
+  _globals['_REWARDCONTROLSERVICE']._serialized_start=613
+  _globals['_REWARDCONTROLSERVICE']._serialized_end=999
 # @@protoc_insertion_point(module_scope)
