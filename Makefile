@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 TRL := .cache/trl
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 ARGS ?=
+# Programs that tests need are made before them, and not in the time that a test has.
+MADE = PYTHONPATH=tests:deploy/kafka $(BIN)/python
 # Idle threads of one torch process must not spin while another works.
 QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 TOKENIZERS_PARALLELISM=false
 
@@ -59,19 +61,23 @@ test-trl: $(TRL)/installed ## The trainer beside TRL's, on the same tensors.
 triton: install ## Run a Triton Inference Server on 127.0.0.1:8001, for attune reward --set engine=triton.
 	$(BIN)/python deploy/triton/triton_server.py run $(ARGS)
 
-test-engines: install ## The tests that drive real model servers: vLLM, Triton.
+test-engines: install vllm ## The tests that drive real model servers: vLLM, Triton.
+	$(BIN)/python deploy/triton/triton_server.py fetch
 	$(QUIET) $(BIN)/python -m pytest -q -m "vllm or triton" $(ARGS)
 
 test-alerts: install ## Rules, dashboards and runbooks: each alert fires and stays quiet; needs Go for promtool.
+	$(MADE) -m support.prometheus
 	$(QUIET) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/alerts $(ARGS)
 
 test-prometheus: install ## A real Prometheus beside attune up: nothing fires at rest, what is provoked does; needs Go.
+	$(MADE) -m support.prometheus
 	$(QUIET) $(BIN)/python -m pytest -q -m "slow and prometheus" $(ARGS)
 
 chart: install ## Make schema and README of the Helm chart from its values, and copy rules and dashboards into it.
 	$(BIN)/python charts/generate.py
 
 test-chart: install ## The Helm chart: lint, unit tests, value sets against schemas, drift; needs Go 1.26.
+	$(MADE) -m support.helm
 	$(BIN)/python charts/generate.py --check
 	$(BIN)/python -m pytest -q -n 2 -m chart $(ARGS)
 

@@ -197,3 +197,7 @@ def _strict(schema: Any, is_top: bool = False) -> Any:
     if is_top:
         own["properties"]["metadata"] = {"type": "object"}
     return own
+
+
+if __name__ == "__main__":
+    print(helm(), len(custom_schemas()))

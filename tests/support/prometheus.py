@@ -161,3 +161,7 @@ def _is_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> bool
             return answer.status == 200
     except OSError:
         return False
+
+
+if __name__ == "__main__":
+    print(programs())

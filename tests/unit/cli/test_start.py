@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,10 @@ def run(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
     """The program in an environment that lacks a package."""
     lacking = f"sys.modules[{without!r}] = None; " if without else ""
     code = f"import sys; {lacking}from attune.cli.start import main; sys.argv = ['attune', *sys.argv[1:]]; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ATTUNE_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=100, env=environment
+    )
 
 
 def test_it_runs_the_program() -> None:
