@@ -57,7 +57,7 @@ CONTROL_SERVICE = "attune.api.policy.v1.PolicyControlService"
 new_loop = uvloop.new_event_loop
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may keep the interpreter from another. A turn of the engine asks for it again after each of its
-operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded."""
+operations, and at Python's own 5 ms would stand still for seconds while a revision is loaded. vLLM has none here."""
 
 
 async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
@@ -70,8 +70,9 @@ async def main(settings: PolicySettings, stop: asyncio.Event) -> None:
     metrics, rpc_metrics = PolicyMetrics(measured), RpcMetrics(measured)
     access = open_access(settings)
     async with AsyncExitStack() as stack:
-        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        if settings.engine.name == "transformers":
+            stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
         metrics_port = stack.enter_context(serve_metrics(measured, settings.metrics_host, settings.metrics_port))
         stack.enter_context(exporting(settings.tracing, "policy", measured))
         probes = await stack.enter_async_context(probed(settings.health_host, settings.health_port))
