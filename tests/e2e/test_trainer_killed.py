@@ -151,12 +151,16 @@ async def test_killed_while_live_every_example_counts_once_and_lineage_has_no_ga
             "trainer", KILLS, seed=2, longest_s=2.0, state=lambda: finished_steps(tmp_path)
         )
         await feeding
+
+        async def has_restarted() -> bool:
+            return system.supervisor.restarts["trainer"] >= KILLS
+
+        await until(has_restarted, 60)  # also after the last kill
         async with AsyncFeedbackControlClient(system.address("join", "control")) as join:
             page = await join.read_examples(page_size=1000)
         sequences = [example.sequence for example in page.examples]
     assert len(set(at)) > KILLS / 3, f"the kills fell into few steps: {at}"
     assert sequences == list(range(1, len(generations) + 1))
-    assert system.supervisor.restarts["trainer"] >= KILLS
     registry = Registry(tmp_path / "registry")
     promoted = [record.number for record in reversed(registry.history(REWARD, "stable")) if record.number]
     chain = list(dict.fromkeys(promoted))
