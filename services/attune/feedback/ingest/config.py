@@ -39,7 +39,7 @@ class IngestSettings(EventLogSettings, AccessSettings):
     queue_mib: int = Field(64, ge=1, description="Most MiB of events that wait for a write; more are refused.")
     log_timeout_s: float = Field(10.0, gt=0, description="How long an event may wait for the event log.")
     longest_commit_interval_s: float = Field(
-        0.016, ge=0, description="Least time between two commits while a core is in full use."
+        0.012, ge=0, description="Least time between two commits while a core is in full use."
     )
     remembered_events: int = Field(100_000, ge=1, description="Recent event ids known without asking the join.")
     trim_interval_s: float = Field(600.0, gt=0, description="How often expired records of the topic are dropped.")
