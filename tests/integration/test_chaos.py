@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from broker import BrokerFailed, fetch
 from chaos.feedback import Options, chaos, faults, new_database
-from support.kafka import missing
+from support.parts import missing
 
 OPTIONS = Options(events=10_000, kills=3, cuts=3, minutes=0.3, seed=1)
 
@@ -18,7 +18,7 @@ def jars() -> None:
     try:
         fetch()
     except BrokerFailed as error:
-        missing(error)
+        missing(f"no Kafka broker: {error}")
 
 
 @pytest.mark.kafka

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 import referencing
 import yaml
+from support.parts import missing
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "attune"
@@ -42,7 +42,6 @@ CRDS = {
     ],
 }
 CACHE = Path(os.environ.get("ATTUNE_TOOLS_CACHE", Path.home() / ".cache" / "attune"))
-REQUIRED = "ATTUNE_REQUIRE_PARTS"
 MISSING = "Go 1.26 or newer is not installed, with which helm is built"
 Object = dict[str, Any]
 
@@ -55,7 +54,7 @@ class RenderRefused(Exception):
 def helm() -> Path:
     """The program, built the first time."""
     if shutil.which("go") is None:
-        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(MISSING)
+        missing(MISSING)
     folder = CACHE / HELM.rpartition("@")[2].replace("v", "helm-", 1)
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from attune.platform.events.kafka.topics import Layout, Topics
@@ -16,15 +14,7 @@ from broker import Broker, BrokerFailed, fetch
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 from support.eventually import eventually_sync
-
-REQUIRED = "ATTUNE_REQUIRE_PARTS"
-
-
-def missing(reason: object) -> NoReturn:
-    """Skips the test for want of a part; fails it where every part must be there."""
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{REQUIRED} is set, and there is no Kafka broker: {reason}")
-    pytest.skip(f"no Kafka broker: {reason}")
+from support.parts import missing
 
 
 def started(folder: Path, *, secured: bool = False) -> Broker:
@@ -32,7 +22,7 @@ def started(folder: Path, *, secured: bool = False) -> Broker:
     try:
         fetch()
     except BrokerFailed as error:
-        missing(error)
+        missing(f"no Kafka broker: {error}")
     broker = Broker(folder, secured=secured)
     broker.start()
     return broker

@@ -20,16 +20,15 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
-import pytest
 import yaml
 from broker import free_ports
 from support.eventually import eventually_sync
+from support.parts import missing
 
 ROOT = Path(__file__).parents[2]
 RULES = tuple(sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml")))
 TOOLS = ROOT / "deploy" / "prometheus" / "tools"
 CACHE = Path(os.environ.get("ATTUNE_PROMETHEUS_CACHE", ROOT / ".cache" / "prometheus"))
-REQUIRED = "ATTUNE_REQUIRE_PARTS"
 MISSING = "Go is not installed, with which Prometheus is built"
 MODULE = "github.com/prometheus/prometheus/cmd/"
 BUILD = ["go", "build", "-buildvcs=false", "-tags", "remove_all_sd", "-ldflags", "-s -w", "-o"]
@@ -50,18 +49,12 @@ def programs() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
             if shutil.which("go") is None:
-                _missing()
+                missing(MISSING)
             new = CACHE / "new"
             shutil.rmtree(new, ignore_errors=True)
             subprocess.run([*BUILD, f"{new}/", f"{MODULE}prometheus", f"{MODULE}promtool"], cwd=TOOLS, check=True)
             new.rename(built)
     return built
-
-
-def _missing() -> None:
-    if os.environ.get(REQUIRED):
-        pytest.fail(MISSING)
-    pytest.skip(MISSING)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

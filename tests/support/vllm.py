@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import attune
 import pytest
@@ -17,10 +16,10 @@ from attune.domain.revisions import ModelName
 from attune.modeling.loading import PolicyShape, new_policy, save_policy
 from attune.platform.registry.registry import Registry
 from installation import EnvironmentFailed, make
+from support.parts import missing
 from support.processes import free_port
 from tiny_models import tiny_tokenizer
 
-REQUIRED = "ATTUNE_REQUIRE_PARTS"
 MODEL = ModelName("policies", "support")
 SHAPE = PolicyShape(layers=2, width=64, heads=2, mlp_width=96, context=128)
 """vLLM's attention on CPUs takes no heads narrower than 32."""
@@ -29,20 +28,13 @@ SERVICES = Path(next(iter(attune.__path__))).parent
 STOP_TIMEOUT_S = 60.0
 
 
-def missing(reason: object) -> NoReturn:
-    """Skips the test for want of a part; fails it where every part must be there."""
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{REQUIRED} is set, and there is no vLLM: {reason}")
-    pytest.skip(f"no vLLM: {reason}")
-
-
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
     """The interpreter of an environment that has vLLM; the test is skipped where there can be none."""
     try:
         return make()
     except EnvironmentFailed as error:
-        missing(error)
+        missing(f"no vLLM: {error}")
 
 
 def environment_of_vllm() -> dict[str, str]:
